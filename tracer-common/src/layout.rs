@@ -1,0 +1,100 @@
+//! What userspace tells the kernel side before it is loaded: where the members
+//! of the kernel's structures are, which code a return address belongs to, and
+//! what the user wants to see. All of it becomes read-only data, so that the
+//! verifier sees constants and drops what a mode does not need.
+
+/// Byte offsets of members, from BTF, and addresses of handlers, from kallsyms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Layout {
+    pub sk_family: u32,
+    pub sk_hash: u32,
+    pub sk_addrpair: u32,
+    pub sk_state: u32,
+    /// `skc_num` (host order), which is 0 once the port is given back.
+    pub sk_num: u32,
+    /// `skc_dport` (network order).
+    pub sk_dport: u32,
+    pub sk_net: u32,
+    /// 0 on a kernel without IPv6.
+    pub sk_v6_daddr: u32,
+    pub sk_v6_rcv_saddr: u32,
+    pub sk_protocol: u32,
+    pub sk_err: u32,
+    /// `inet_sock.inet_sport` (network order), which outlives `skc_num`.
+    pub inet_sport: u32,
+    pub tcp_linger2: u32,
+    pub net_inum: u32,
+    pub tw_timer: u32,
+    pub tw_substate: u32,
+    pub rsk_timer: u32,
+    pub timer_expires: u32,
+    pub timer_function: u32,
+    pub timer_flags: u32,
+    pub task_flags: u32,
+    pub unused: u32,
+    pub tw_timer_handler: u64,
+    pub reqsk_timer_handler: u64,
+}
+
+/// A stretch of kernel code and what it means to find it on the stack of a
+/// `timer_cancel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Caller {
+    pub start: u64,
+    pub length: u32,
+    /// A [`crate::wire::Reason`], or [`MEANS_REARM`].
+    pub meaning: u32,
+}
+
+/// The timer goes on: `mod_timer`, or its CPU goes away.
+pub const MEANS_REARM: u32 = 255;
+
+/// Room for callers, suffixed copies (`.part.0`, `.cold`, `.llvm.N`) included.
+pub const CALLERS: usize = 32;
+
+/// Frames of a stack that are compared with the callers.
+pub const FRAMES: usize = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Callers {
+    pub table: [Caller; CALLERS],
+}
+
+/// What is to be seen, decided before loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Options {
+    /// Inode of the one network namespace to see; 0: all.
+    pub netns: u32,
+    /// Address family of the sockets to see (2, 10); 0: both.
+    pub family: u32,
+    /// 1: every step carries its addresses, because a filter judges by them.
+    pub tell_all: u32,
+    pub unused: u32,
+}
+
+/// Bit of the CONTROL word: userspace is taking stock, so every step carries
+/// its addresses and can be counted even if its socket is in no seed.
+pub const CONTROL_TELL_ALL: u32 = 1;
+
+#[cfg(feature = "user")]
+mod user {
+    use super::{Callers, Layout, Options};
+    use crate::wire::{Losses, Requests, Sweep};
+
+    // SAFETY: all are `repr(C)`, made of integers, without padding; any bytes are valid.
+    unsafe impl aya::Pod for Layout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Callers {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Options {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Losses {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Requests {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Sweep {}
+}

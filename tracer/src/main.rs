@@ -1,0 +1,3 @@
+//! The binary: parse, dispatch, exit codes.
+
+fn main() {}

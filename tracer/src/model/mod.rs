@@ -1,0 +1,9 @@
+//! What happened: events, the ledger that adds them up, and the snapshot it gives.
+//!
+//! Pure. Nothing here does I/O or asks the time; the same events give the same
+//! snapshot, byte for byte.
+
+pub mod event;
+pub mod filter;
+pub mod happening;
+pub mod snapshot;

@@ -1,0 +1,339 @@
+//! The state of the ledger at one moment, in the shape of `twtrace.snapshot/1`.
+//!
+//! This is the one value every renderer consumes, and field for field what
+//! `live --json` prints. Fields may be added; none is ever removed or renamed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use tracer_common::state::State;
+
+pub const SCHEMA: &str = "twtrace.snapshot/1";
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Snapshot {
+    pub schema: &'static str,
+    pub seq: u64,
+    pub time: Timestamp,
+    /// Since the start of the run.
+    pub elapsed_s: f64,
+    /// Since the last snapshot.
+    pub interval_s: f64,
+    pub host: Host,
+    pub version: &'static str,
+    pub scope: Scope,
+    /// All ten states, by netstat's names, in netstat's order.
+    pub states: States,
+    pub transitions: Vec<Transition>,
+    pub closes: Closes,
+    pub connect_failures: ConnectFailures,
+    pub connect_latency_s: Distribution,
+    pub time_wait: TimeWait,
+    pub fin_wait2_orphan: FinWait2Orphan,
+    /// Time spent in each other state, of the sockets that left it; states
+    /// nobody left are absent.
+    pub in_state_s: BTreeMap<&'static str, Distribution>,
+    /// Worst first.
+    pub ports: Vec<Destination>,
+    /// Most TIME_WAITs first.
+    pub owners: Vec<Owner>,
+    /// Most TIME_WAITs first.
+    pub remotes: Vec<Remote>,
+    /// What the bounded tables above could not keep.
+    pub left_out: LeftOut,
+    /// By inode.
+    pub namespaces: Vec<Namespace>,
+    pub lost: Lost,
+    pub resyncs: u64,
+    pub exactness: Exactness,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Host {
+    pub name: String,
+    pub kernel: String,
+    pub boot_id: String,
+    pub hz: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// `all`, or the namespace as it was asked for.
+    pub netns: String,
+    /// The filter in canonical words; empty: none.
+    pub filter: String,
+}
+
+/// `now = seeded + entered − left`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    pub now: u64,
+    pub seeded: u64,
+    pub entered: u64,
+    pub left: u64,
+}
+
+/// The ten counted states; serializes as a map from name to [`Count`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States(pub [Count; 10]);
+
+impl States {
+    /// `None` for a state that is not counted.
+    #[must_use]
+    pub fn get(&self, state: State) -> Option<&Count> {
+        State::COUNTED.iter().position(|&s| s == state).map(|i| &self.0[i])
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (State, &Count)> {
+        State::COUNTED.into_iter().zip(&self.0)
+    }
+}
+
+impl Serialize for States {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(state, count)| (state.name(), count)))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Transition {
+    pub from: &'static str,
+    pub to: &'static str,
+    pub count: u64,
+}
+
+/// How connections came to their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Closes {
+    /// Active closes that went into TIME_WAIT.
+    pub via_time_wait: u64,
+    /// LAST_ACK -> CLOSED.
+    pub passive: u64,
+    pub straight_to_closed: StraightToClosed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StraightToClosed {
+    pub overflow: u64,
+    pub reset: u64,
+    pub aborted: u64,
+    pub other: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConnectFailures {
+    pub ports_exhausted: u64,
+    pub refused: u64,
+    pub timed_out: u64,
+    pub abandoned: u64,
+    pub unreachable: u64,
+    pub other: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TimeWait {
+    pub now: u64,
+    pub seeded: u64,
+    pub entered: u64,
+    /// Of those there are now, by the end that closed first.
+    pub side: Sides,
+    pub rearmed: u64,
+    /// Never born: `TCPTimeWaitOverflow`.
+    pub overflowed: u64,
+    pub ended: TimeWaitEnds,
+    /// Ends of sockets without a whole life: seeded, or found by a resync.
+    pub ended_seeded: u64,
+    /// Whole lives only.
+    pub lifetime_s: Lifetime,
+    /// The same by reason of the end; reasons nobody ended by are absent.
+    pub lifetime_by_reason_s: BTreeMap<&'static str, Distribution>,
+    pub life_table: LifeTable,
+    pub timer: Timer,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sides {
+    pub client: u64,
+    pub server: u64,
+    pub unknown: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TimeWaitEnds {
+    pub expired: u64,
+    pub reused_by_connect: u64,
+    pub reused_by_bound_connect: u64,
+    pub reused_by_syn: u64,
+    pub reset: u64,
+    pub tproxy: u64,
+    pub destroyed: u64,
+    pub netns_exit: u64,
+    pub unknown: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FinWait2Orphan {
+    pub now: u64,
+    pub seeded: u64,
+    pub entered: u64,
+    pub became_time_wait: u64,
+    pub ended: FinWait2Ends,
+    pub lifetime_s: Distribution,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FinWait2Ends {
+    pub expired: u64,
+    pub data_after_close: u64,
+    pub reset: u64,
+    pub reused_by_connect: u64,
+    pub reused_by_bound_connect: u64,
+    pub tproxy: u64,
+    pub destroyed: u64,
+    pub netns_exit: u64,
+    pub unknown: u64,
+}
+
+/// Seconds. Where `count` is 0 nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Distribution {
+    pub count: u64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub min: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+    pub sum: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Lifetime {
+    #[serde(flatten)]
+    pub distribution: Distribution,
+    /// A run cannot have seen a life longer than this: the plain histogram is
+    /// complete only below it.
+    pub complete_from_s: f64,
+    pub buckets: Vec<Bucket>,
+}
+
+/// Lives in `ge <= life < lt`, seconds; `lt` is absent in the last.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bucket {
+    pub ge: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lt: Option<f64>,
+    pub count: u64,
+}
+
+/// The period life table (docs/statistics.md): what the plain histogram of a
+/// short run cannot say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct LifeTable {
+    /// Time at risk that stands behind the estimates.
+    pub socket_seconds: f64,
+    /// `None` where too little was seen to say.
+    pub reaches_2msl: Option<ShareEstimate>,
+    pub mean_s: Option<MeanEstimate>,
+}
+
+/// 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ShareEstimate {
+    pub share: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// 95 % interval, seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MeanEstimate {
+    pub estimate: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Timer {
+    /// What the kernel asked for at an arming; `None` until one was seen.
+    pub nominal_s: Option<f64>,
+    /// How late the timer wheel may be at that timeout.
+    pub slack_s: f64,
+}
+
+/// Port headroom of one client-side destination.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Destination {
+    pub netns: u32,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub remote_port: u16,
+    /// Local ports taken towards it, in any state.
+    pub used: u64,
+    pub time_wait: u64,
+    /// Ports of `ip_local_port_range` that are not reserved.
+    pub usable: u64,
+    pub connects_per_s: f64,
+    /// What the ports can sustain: `usable / (2MSL + g/2)`, with reuse `usable / delay`.
+    pub limit_per_s: f64,
+    /// At the present rates; absent where the ports suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exhausted_in_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    pub pid: u32,
+    pub comm: String,
+    /// Path below the cgroup v2 mount; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    pub time_wait_entered: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remote {
+    pub addr: IpAddr,
+    pub time_wait_entered: u64,
+}
+
+/// Entries that bounded tables dropped; TIME_WAITs they stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub destinations: u64,
+    pub owners_time_wait_entered: u64,
+    pub remotes_time_wait_entered: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Namespace {
+    pub netns: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub states: States,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    pub ring: u64,
+    pub map: u64,
+    pub recursion: u64,
+    /// What no counter told and a witness found.
+    pub unseen: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exactness {
+    #[default]
+    Exact,
+    /// Something was lost and has not been put right from the kernel yet.
+    Approximate,
+}
