@@ -1,3 +1,7 @@
 //! twtrace: live TCP state counts and true TIME_WAIT lives. ARCHITECTURE.md is the map.
 
+pub mod analysis;
+pub mod cli;
 pub mod model;
+pub mod options;
+pub mod render;

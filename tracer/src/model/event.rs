@@ -150,21 +150,51 @@ pub enum Event {
         tuple: Option<Tuple>,
     },
     /// A minisocket's timer was armed anew; `substate` is the one it is in now.
-    Rearm { timer: Address, at: Moment, substate: State, arming: Arming, netns: Option<Netns> },
+    Rearm {
+        timer: Address,
+        at: Moment,
+        substate: State,
+        arming: Arming,
+        netns: Option<Netns>,
+    },
     /// A minisocket ended. `expires` is what the timer was last set to, and so
     /// dates arms that no tracepoint saw; `pid` is the process that was current.
-    End { timer: Address, at: Moment, substate: State, reason: Reason, expires: u32, netns: Netns, pid: u32 },
+    End {
+        timer: Address,
+        at: Moment,
+        substate: State,
+        reason: Reason,
+        expires: u32,
+        netns: Netns,
+        pid: u32,
+    },
     /// Who a pid is, from here on.
-    Process { pid: u32, comm: [u8; 16], cgroup: u64, kernel_thread: bool },
+    Process {
+        pid: u32,
+        comm: [u8; 16],
+        cgroup: u64,
+        kernel_thread: bool,
+    },
     /// A socket that a seed found.
     Seed(Seed),
     /// A minisocket read in place: the silent step, seen.
-    Reading { timer: Address, at: Moment, substate: State, expires: u32 },
+    Reading {
+        timer: Address,
+        at: Moment,
+        substate: State,
+        expires: u32,
+    },
     /// Half-open requests of a namespace since the attach: cumulative.
     Requests { netns: Netns, born: u64, died: u64 },
     /// Half-open requests that a seed found in a namespace while the cumulative
     /// counts were those; `exact` if they stood still meanwhile.
-    SeedRequests { netns: Netns, found: u64, born: u64, died: u64, exact: bool },
+    SeedRequests {
+        netns: Netns,
+        found: u64,
+        born: u64,
+        died: u64,
+        exact: bool,
+    },
     /// What a namespace is like.
     Namespace { netns: Netns, facts: NamespaceFacts },
     /// The kernel's own counters.

@@ -1,21 +1,356 @@
 //! Which sockets the user wants to see, judged by their addresses alone.
+//!
+//! Within one kind (local ports, remote ports, local and remote addresses) any
+//! value admits; between kinds all must. That is how a person reads
+//! `--dport 80 --dport 443 --dst 10.0.0.0/8`, and how `ss` spells it out:
+//! `( dport = :80 or dport = :443 ) and dst 10.0.0.0/8`. Which states are shown
+//! is another question: [`super::state_set`].
 
-use super::event::Tuple;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::event::{Family, Tuple};
 
 /// An empty filter lets everything through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {}
+pub struct Filter {
+    family: Option<Family>,
+    local_ports: Vec<u16>,
+    remote_ports: Vec<u16>,
+    local: Vec<Network>,
+    remote: Vec<Network>,
+}
 
 impl Filter {
+    /// The same wishes in any order, or twice, give the same filter.
+    #[must_use]
+    pub fn new(
+        family: Option<Family>,
+        local_ports: Vec<u16>,
+        remote_ports: Vec<u16>,
+        local: Vec<Network>,
+        remote: Vec<Network>,
+    ) -> Filter {
+        Filter {
+            family,
+            local_ports: sorted(local_ports),
+            remote_ports: sorted(remote_ports),
+            local: sorted(local),
+            remote: sorted(remote),
+        }
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        true
+        *self == Filter::default()
+    }
+
+    /// Whether addresses or ports matter, so that a socket whose tuple has not
+    /// travelled cannot be judged. The family alone is the kernel side's affair.
+    #[must_use]
+    pub fn needs_addresses(&self) -> bool {
+        !(self.local_ports.is_empty()
+            && self.remote_ports.is_empty()
+            && self.local.is_empty()
+            && self.remote.is_empty())
+    }
+
+    /// The one address family wanted, as the socket was made; `None`: both.
+    #[must_use]
+    pub fn family(&self) -> Option<Family> {
+        self.family
     }
 
     /// Whether a socket with these ends is wanted. A local port of 0 is not
     /// known yet and speaks against nothing.
     #[must_use]
-    pub fn admits(&self, _tuple: &Tuple) -> bool {
-        true
+    pub fn admits(&self, tuple: &Tuple) -> bool {
+        self.family.is_none_or(|family| family == tuple.family)
+            && (tuple.local_port == 0 || any_or_none(&self.local_ports, |&p| p == tuple.local_port))
+            && any_or_none(&self.remote_ports, |&p| p == tuple.remote_port)
+            && any_or_none(&self.local, |n| n.contains(tuple.local_addr()))
+            && any_or_none(&self.remote, |n| n.contains(tuple.remote_addr()))
+    }
+}
+
+/// No wish is no restriction.
+fn any_or_none<T>(wanted: &[T], admits: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(admits)
+}
+
+fn sorted<T: Ord>(mut wanted: Vec<T>) -> Vec<T> {
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut clauses = Vec::new();
+        match self.family {
+            Some(Family::Inet) => clauses.push("family inet".to_owned()),
+            Some(Family::Inet6) => clauses.push("family inet6".to_owned()),
+            None => {}
+        }
+        clauses.extend(clause("sport = :", &self.local_ports));
+        clauses.extend(clause("dport = :", &self.remote_ports));
+        clauses.extend(clause("src ", &self.local));
+        clauses.extend(clause("dst ", &self.remote));
+        f.write_str(&clauses.join(" and "))
+    }
+}
+
+fn clause<T: fmt::Display>(word: &str, wanted: &[T]) -> Option<String> {
+    let terms: Vec<String> = wanted
+        .iter()
+        .map(|value| format!("{word}{value}"))
+        .collect();
+    match terms.len() {
+        0 => None,
+        1 => terms.into_iter().next(),
+        _ => Some(format!("( {} )", terms.join(" or "))),
+    }
+}
+
+/// An address or a prefix, as `--src` and `--dst` take it. One of IPv4 also
+/// means the v4-mapped addresses of IPv6 sockets that talk to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network(IpNet);
+
+impl Network {
+    #[must_use]
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match self.0 {
+            IpNet::V4(net) => match addr.to_canonical() {
+                IpAddr::V4(addr) => net.contains(&addr),
+                IpAddr::V6(_) => false,
+            },
+            IpNet::V6(_) => self.0.contains(&addr),
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = BadNetwork;
+
+    fn from_str(text: &str) -> Result<Network, BadNetwork> {
+        let text = text.trim();
+        // As `ss` prints an IPv6 address.
+        let bare = text.replace(['[', ']'], "");
+        let (addr, length) = match bare.split_once('/') {
+            Some((addr, length)) => (addr, Some(length)),
+            None => (&*bare, None),
+        };
+        let addr: IpAddr = addr
+            .parse()
+            .map_err(|_| BadNetwork::Address(text.to_owned()))?;
+        let widest = if addr.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => widest,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|length| *length <= widest)
+                .ok_or_else(|| BadNetwork::Length {
+                    text: text.to_owned(),
+                    widest,
+                })?,
+        };
+        let net = IpNet::new(addr, length)
+            .map_err(|_| BadNetwork::Length {
+                text: text.to_owned(),
+                widest,
+            })?
+            .trunc();
+        Ok(Network(unmapped(net)))
+    }
+}
+
+/// `::ffff:10.0.0.0/104` means what `10.0.0.0/8` means.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let v4: Option<Ipv4Addr> = v6.addr().to_ipv4_mapped();
+    match (v4, v6.prefix_len().checked_sub(96)) {
+        (Some(v4), Some(length)) => Ipv4Net::new(v4, length).map_or(net, IpNet::V4),
+        _ => net,
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            self.0.addr().fmt(f)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadNetwork {
+    Address(String),
+    Length { text: String, widest: u8 },
+}
+
+impl fmt::Display for BadNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadNetwork::Address(text) => write!(
+                f,
+                "\"{text}\" is no IP address: write one such as 10.0.0.9 or fe80::1, or a prefix such as 10.0.0.0/8; \
+                 names are not looked up"
+            ),
+            BadNetwork::Length { text, widest } => {
+                write!(
+                    f,
+                    "the prefix length of \"{text}\" is no number from 0 to {widest}: write one such as /24"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for BadNetwork {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Netns;
+
+    fn tuple(local: &str, local_port: u16, remote: &str, remote_port: u16) -> Tuple {
+        let bytes = |addr: IpAddr| match addr {
+            IpAddr::V4(v4) => {
+                let mut bytes = [0; 16];
+                bytes[..4].copy_from_slice(&v4.octets());
+                bytes
+            }
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let (local, remote): (IpAddr, IpAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+        let family = if local.is_ipv4() {
+            Family::Inet
+        } else {
+            Family::Inet6
+        };
+        Tuple {
+            netns: Netns(1),
+            family,
+            local: bytes(local),
+            remote: bytes(remote),
+            local_port,
+            remote_port,
+        }
+    }
+
+    fn nets(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn dst(texts: &[&str]) -> Filter {
+        Filter::new(None, vec![], vec![], vec![], nets(texts))
+    }
+
+    #[test]
+    fn an_empty_filter_admits_all_and_says_nothing() {
+        let filter = Filter::default();
+        assert!(filter.is_empty());
+        assert!(!filter.needs_addresses());
+        assert!(filter.admits(&tuple("10.0.0.2", 0, "10.0.0.9", 443)));
+        assert_eq!(filter.to_string(), "");
+    }
+
+    #[test]
+    fn kinds_are_joined_by_and_values_by_or() {
+        let filter = Filter::new(
+            None,
+            vec![],
+            vec![443, 80, 80],
+            vec![],
+            nets(&["10.0.0.0/8"]),
+        );
+        assert!(filter.admits(&tuple("1.1.1.1", 9, "10.2.3.4", 80)));
+        assert!(filter.admits(&tuple("1.1.1.1", 9, "10.2.3.4", 443)));
+        assert!(!filter.admits(&tuple("1.1.1.1", 9, "10.2.3.4", 81)));
+        assert!(!filter.admits(&tuple("1.1.1.1", 9, "11.2.3.4", 80)));
+        assert_eq!(
+            filter.to_string(),
+            "( dport = :80 or dport = :443 ) and dst 10.0.0.0/8"
+        );
+    }
+
+    #[test]
+    fn a_local_port_not_known_yet_speaks_against_nothing() {
+        let filter = Filter::new(None, vec![5000], vec![], vec![], vec![]);
+        assert!(filter.admits(&tuple("10.0.0.2", 0, "10.0.0.9", 443)));
+        assert!(filter.admits(&tuple("10.0.0.2", 5000, "10.0.0.9", 443)));
+        assert!(!filter.admits(&tuple("10.0.0.2", 5001, "10.0.0.9", 443)));
+    }
+
+    #[test]
+    fn an_ipv4_filter_means_mapped_addresses_too() {
+        for text in [
+            "10.0.0.9",
+            "10.0.0.0/24",
+            "::ffff:10.0.0.9",
+            "::ffff:10.0.0.0/120",
+        ] {
+            let filter = dst(&[text]);
+            assert!(
+                filter.admits(&tuple("10.0.0.2", 1, "10.0.0.9", 2)),
+                "{text}"
+            );
+            assert!(
+                filter.admits(&tuple("::ffff:10.0.0.2", 1, "::ffff:10.0.0.9", 2)),
+                "{text}"
+            );
+            assert!(!filter.admits(&tuple("fe80::1", 1, "fe80::9", 2)), "{text}");
+        }
+        assert!(!dst(&["fe80::/10"]).admits(&tuple("10.0.0.2", 1, "10.0.0.9", 2)));
+        assert!(dst(&["fe80::/10"]).admits(&tuple("fe80::1", 1, "fe80::9", 2)));
+    }
+
+    #[test]
+    fn the_family_is_the_sockets() {
+        let four = Filter::new(Some(Family::Inet), vec![], vec![], vec![], vec![]);
+        assert!(four.admits(&tuple("10.0.0.2", 1, "10.0.0.9", 2)));
+        assert!(!four.admits(&tuple("::ffff:10.0.0.2", 1, "::ffff:10.0.0.9", 2)));
+        assert!(!four.is_empty() && !four.needs_addresses());
+    }
+
+    #[test]
+    fn networks_are_printed_canonically() {
+        for (text, canonical) in [
+            ("10.0.0.9", "10.0.0.9"),
+            ("10.0.0.9/32", "10.0.0.9"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+            ("[fe80::1]", "fe80::1"),
+            ("FE80:0::1/64", "fe80::/64"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(
+                text.parse::<Network>().unwrap().to_string(),
+                canonical,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused_in_a_sentence() {
+        for (text, words) in [
+            ("db01", "\"db01\" is no IP address"),
+            ("10.0.0", "\"10.0.0\" is no IP address"),
+            ("", "\"\" is no IP address"),
+            ("10.0.0.0/33", "is no number from 0 to 32"),
+            ("10.0.0.0/255.0.0.0", "is no number from 0 to 32"),
+            ("fe80::/129", "is no number from 0 to 128"),
+        ] {
+            let said = text.parse::<Network>().unwrap_err().to_string();
+            assert!(said.contains(words), "{text}: {said}");
+        }
     }
 }

@@ -7,3 +7,4 @@ pub mod event;
 pub mod filter;
 pub mod happening;
 pub mod snapshot;
+pub mod state_set;

@@ -83,7 +83,10 @@ impl States {
     /// `None` for a state that is not counted.
     #[must_use]
     pub fn get(&self, state: State) -> Option<&Count> {
-        State::COUNTED.iter().position(|&s| s == state).map(|i| &self.0[i])
+        State::COUNTED
+            .iter()
+            .position(|&s| s == state)
+            .map(|i| &self.0[i])
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (State, &Count)> {

@@ -1,0 +1,1 @@
+//! Pure judgements: values in, sentences out.

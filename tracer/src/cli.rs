@@ -1,0 +1,398 @@
+//! Every verb and flag. The doc comments here are the manual: `--help` prints
+//! them, and snapshots of it hold them.
+//!
+//! Nothing is decided here; [`Cli::into_request`] turns the words into the
+//! plain options of [`crate::options`].
+
+mod values;
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
+
+use crate::model::event::Family;
+use crate::model::filter::{Filter, Network};
+use crate::model::state_set::StateSet;
+use crate::options::{
+    Color, DEFAULT_RING_BYTES, EventsOptions, LiveForm, LiveOptions, NetnsChoice, Scope,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  twtrace                            do the TIME_WAITs of this machine hurt?
+  twtrace --json --duration 1m       the same as JSON Lines, for a minute
+  twtrace events --state time-wait   every TIME_WAIT that begins and ends
+  twtrace doctor                     what this host lacks, if anything, to run it
+
+Exit status: 0 done, 1 a negative answer, 2 an error, 3 undecided.";
+
+const LIVE_EXAMPLES: &str = "\
+Examples:
+  twtrace live                                the tables, redrawn in place
+  twtrace live --plain --interval 10s | tee tw.log
+  twtrace live --netns self --dst 10.0.0.0/8 --dport 443
+  twtrace live --json --count 1 | jq .time_wait.ended
+
+With --json each line is one snapshot, one an interval and one at the end; its
+schema is docs/schema/snapshot-1.json. Counters count since the start.";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  twtrace events --dport 5432                 what happens to connections to a database
+  twtrace events --state time-wait --count 100
+  twtrace events --json | jq 'select(.kind == \"minisocket_end\") | .reason'
+
+With --json each line is one event; its schema is docs/schema/event-1.json.
+A socket that goes into TIME_WAIT lives on in the kernel as a small
+`minisocket`, and so does an orphan in FIN_WAIT2: its beginning, each re-arm of
+its timer and its end are events of their own, under the same socket number.";
+
+/// Live TCP state counts and true TIME_WAIT lives, measured in the kernel
+///
+/// twtrace counts the sockets of this machine in every TCP state, live, and
+/// measures how long each one really sat in TIME_WAIT and why it left. Its
+/// first lines answer whether the TIME_WAITs hurt at all.
+///
+/// It reads tracepoints and changes nothing. It needs root. Without a verb it
+/// does what `twtrace live` does, with the same options.
+#[derive(Debug, Parser)]
+#[command(
+    name = "twtrace",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_long_help = EXAMPLES
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    #[command(flatten)]
+    live: LiveArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Live counts per state, TIME_WAIT lives, ends by reason, port headroom
+    ///
+    /// Answers first whether the TIME_WAITs hurt: the destination that is
+    /// closest to running out of local ports, and whose end of the connections
+    /// they are on. Then live counts and rates of the ten states, how long
+    /// TIME_WAITs really live and why they end, who makes them.
+    ///
+    /// On a terminal the tables are redrawn in place; into a pipe they are
+    /// printed once an interval.
+    #[command(after_long_help = LIVE_EXAMPLES)]
+    Live(Box<LiveArgs>),
+
+    /// One line per transition and per minisocket birth, re-arm and end
+    ///
+    /// Each line has the time, the socket's number (never used twice in a run),
+    /// what happened, how long the state lasted that was left, both addresses,
+    /// and the process that opened or closed the socket, where it is known.
+    #[command(after_long_help = EVENTS_EXAMPLES)]
+    Events(Box<EventsArgs>),
+}
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Live(LiveOptions),
+    Events(EventsOptions),
+}
+
+impl Cli {
+    #[must_use]
+    pub fn into_request(self) -> (Request, LevelFilter) {
+        match self.verb {
+            None => self.live.into_request(),
+            Some(Verb::Live(live)) => live.into_request(),
+            Some(Verb::Events(events)) => events.into_request(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct LiveArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Print the whole table once an interval instead of redrawing it in place
+    ///
+    /// This is also what happens when the output is not a terminal.
+    #[arg(long, conflicts_with = "json", help_heading = SHOW)]
+    plain: bool,
+}
+
+#[derive(Debug, Args)]
+struct EventsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+const SEE: &str = "What to see";
+const SHOW: &str = "How to show it";
+const LONG: &str = "How long";
+const TRACER: &str = "The tracer itself";
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Network namespaces: all, self, a name, a path or an inode number
+    ///
+    /// A name is one that `ip netns` knows, a path a file such as
+    /// /proc/PID/ns/net, an inode what `lsns -t net` prints. With `all` a
+    /// connection within this machine counts at both its ends.
+    #[arg(long, value_name = "NETNS", default_value = "all", help_heading = SEE)]
+    netns: NetnsChoice,
+
+    /// Only sockets in this state, or group of states
+    ///
+    /// In the spelling of ss or of netstat: time-wait, TIME_WAIT, estab, ...; the
+    /// groups of ss are connected, synchronized, bucket and big. May be given
+    /// more than once. It selects what is shown, not what is counted: `live`
+    /// leaves the other rows out of its table, `events` prints what leaves,
+    /// enters or stays in such a state.
+    #[arg(long, value_name = "STATE", value_delimiter = ',', help_heading = SEE)]
+    state: Vec<StateSet>,
+
+    /// Only this local port; may be given more than once
+    #[arg(long, value_name = "PORT", value_delimiter = ',', help_heading = SEE)]
+    sport: Vec<u16>,
+
+    /// Only this remote port; may be given more than once
+    #[arg(long, value_name = "PORT", value_delimiter = ',', help_heading = SEE)]
+    dport: Vec<u16>,
+
+    /// Only this local address or prefix; may be given more than once
+    ///
+    /// An IPv4 address such as 10.0.0.9 or prefix such as 10.0.0.0/8 also means
+    /// the same hosts as IPv6 sockets know them (::ffff:10.0.0.9).
+    #[arg(long, value_name = "ADDR[/LEN]", value_delimiter = ',', help_heading = SEE)]
+    src: Vec<Network>,
+
+    /// Only this remote address or prefix; may be given more than once
+    #[arg(long, value_name = "ADDR[/LEN]", value_delimiter = ',', help_heading = SEE)]
+    dst: Vec<Network>,
+
+    /// Only sockets made for IPv4
+    #[arg(short = '4', long, help_heading = SEE)]
+    ipv4: bool,
+
+    /// Only sockets made for IPv6, those that talk to IPv4 hosts included
+    #[arg(short = '6', long, help_heading = SEE)]
+    ipv6: bool,
+
+    /// Time between two snapshots, such as 500ms, 1s or 1m
+    ///
+    /// In `events`: how often silent steps are looked for, which no tracepoint
+    /// tells.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::interval, help_heading = LONG)]
+    interval: Duration,
+
+    /// Stop after this time, such as 90s or 2m30s [default: until interrupted]
+    #[arg(long, value_name = "TIME", value_parser = values::duration, help_heading = LONG)]
+    duration: Option<Duration>,
+
+    /// Stop after this many snapshots, or lines of events
+    #[arg(long, short = 'n', value_name = "N", value_parser = values::count, help_heading = LONG)]
+    count: Option<u64>,
+
+    /// Print JSON Lines
+    #[arg(long, help_heading = SHOW)]
+    json: bool,
+
+    /// Colours: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, help_heading = SHOW)]
+    color: When,
+
+    /// Size of the buffer between the kernel and twtrace, such as 4M
+    ///
+    /// A power of two. What does not fit is counted as lost and put right from
+    /// the kernel; take more when the output reports `ring` losses.
+    #[arg(long, value_name = "BYTES", default_value_t = RingBytes(DEFAULT_RING_BYTES),
+          value_parser = RingBytes::parse, help_heading = TRACER)]
+    ring_size: RingBytes,
+
+    /// What to tell on the standard error output besides errors
+    #[arg(long, value_name = "LEVEL", default_value = "warn", help_heading = TRACER,
+          value_parser = clap::builder::PossibleValuesParser::new(LEVELS))]
+    log_level: String,
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl CommonArgs {
+    fn scope(&self) -> Scope {
+        // Both flags say what neither says, as in ss.
+        let family = match (self.ipv4, self.ipv6) {
+            (true, false) => Some(Family::Inet),
+            (false, true) => Some(Family::Inet6),
+            _ => None,
+        };
+        Scope {
+            netns: self.netns.clone(),
+            filter: Filter::new(
+                family,
+                self.sport.clone(),
+                self.dport.clone(),
+                self.src.clone(),
+                self.dst.clone(),
+            ),
+            states: self
+                .state
+                .iter()
+                .copied()
+                .reduce(StateSet::union)
+                .unwrap_or_default(),
+        }
+    }
+
+    fn log_level(&self) -> LevelFilter {
+        // The possible values are all of log's names.
+        self.log_level.parse().unwrap_or(LevelFilter::Warn)
+    }
+}
+
+impl LiveArgs {
+    fn into_request(self) -> (Request, LevelFilter) {
+        let common = &self.common;
+        let options = LiveOptions {
+            scope: common.scope(),
+            form: match (common.json, self.plain) {
+                (true, _) => LiveForm::Json,
+                (false, true) => LiveForm::Plain,
+                (false, false) => LiveForm::Auto,
+            },
+            color: common.color.into(),
+            interval: common.interval,
+            duration: common.duration,
+            count: common.count,
+            ring_bytes: common.ring_size.0,
+        };
+        (Request::Live(options), common.log_level())
+    }
+}
+
+impl EventsArgs {
+    fn into_request(self) -> (Request, LevelFilter) {
+        let common = &self.common;
+        let options = EventsOptions {
+            scope: common.scope(),
+            json: common.json,
+            color: common.color.into(),
+            interval: common.interval,
+            duration: common.duration,
+            count: common.count,
+            ring_bytes: common.ring_size.0,
+        };
+        (Request::Events(options), common.log_level())
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<When> for Color {
+    fn from(when: When) -> Color {
+        match when {
+            When::Auto => Color::Auto,
+            When::Always => Color::Always,
+            When::Never => Color::Never,
+        }
+    }
+}
+
+/// A size that `--help` shows as people write it.
+#[derive(Clone, Copy, Debug)]
+struct RingBytes(u32);
+
+impl RingBytes {
+    fn parse(text: &str) -> Result<RingBytes, String> {
+        values::ring_bytes(text).map(RingBytes)
+    }
+}
+
+impl std::fmt::Display for RingBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&values::size(self.0.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn request(words: &str) -> Request {
+        let words = std::iter::once("twtrace").chain(words.split_whitespace());
+        Cli::try_parse_from(words)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .into_request()
+            .0
+    }
+
+    fn live(words: &str) -> LiveOptions {
+        match request(words) {
+            Request::Live(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn clap_finds_no_fault() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn live_is_what_no_verb_means() {
+        let words = "--netns self -4 --dport 443,80 --state time-wait --interval 500ms --plain";
+        assert_eq!(request(words), request(&format!("live {words}")));
+        let options = live(words);
+        assert_eq!(options.scope.netns, NetnsChoice::Own);
+        assert_eq!(
+            options.scope.filter.to_string(),
+            "family inet and ( dport = :80 or dport = :443 )"
+        );
+        assert_eq!(options.interval, Duration::from_millis(500));
+        assert_eq!(options.form, LiveForm::Plain);
+        assert_eq!(options.ring_bytes, 16 << 20);
+    }
+
+    #[test]
+    fn states_add_up_and_none_means_all() {
+        assert!(live("").scope.states.is_all());
+        let some = live("--state time-wait --state fin-wait-2,ESTABLISHED")
+            .scope
+            .states;
+        assert_eq!(
+            format!("{some:?}"),
+            r#"{"ESTABLISHED", "FIN_WAIT2", "TIME_WAIT"}"#
+        );
+        assert!(live("-4 -6").scope.filter.is_empty());
+    }
+
+    #[test]
+    fn events_take_the_same_filters() {
+        let Request::Events(options) = request("events --json --dst ::1 --count 5 --ring-size 64K")
+        else {
+            panic!("no events")
+        };
+        assert!(options.json);
+        assert_eq!(options.count, Some(5));
+        assert_eq!(options.ring_bytes, 65536);
+        assert_eq!(options.scope.filter.to_string(), "dst ::1");
+    }
+
+    #[test]
+    fn log_levels_are_those_of_log() {
+        for level in LEVELS {
+            assert!(level.parse::<LevelFilter>().is_ok(), "{level}");
+        }
+    }
+}

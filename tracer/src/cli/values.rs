@@ -1,0 +1,150 @@
+//! Values of flags as people write them: durations, sizes, counts.
+//!
+//! Each parser answers with a sentence that says what is wrong and what to
+//! write instead; clap puts the flag's name before it.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// Shorter intervals would measure the tracer.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// `90s`, `2m30s`, `500ms`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const WRITE: &str = "write a number with its unit, such as 500ms, 90s or 2m30s";
+    let signed: SignedDuration = text
+        .parse()
+        .map_err(|_| format!("\"{text}\" is no duration: {WRITE}"))?;
+    match Duration::try_from(signed) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!("\"{text}\" is no time ahead: {WRITE}")),
+    }
+}
+
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < SHORTEST_INTERVAL {
+        return Err(format!(
+            "an interval of {text} is too short to measure anything but twtrace itself: take {} ms or more",
+            SHORTEST_INTERVAL.as_millis()
+        ));
+    }
+    Ok(interval)
+}
+
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!(
+            "\"{text}\" is no number to stop after: write 1 or more"
+        )),
+        Ok(count) => Ok(count),
+    }
+}
+
+pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
+    let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+    ring_bytes_of_pages(text, page)
+}
+
+/// What the kernel asks of a ring buffer: a power of two, and whole pages.
+fn ring_bytes_of_pages(text: &str, page: u32) -> Result<u32, String> {
+    let bytes = bytes(text).ok_or_else(|| {
+        format!("\"{text}\" is no size: write bytes, or a number with K, M or G, such as 16M")
+    })?;
+    let largest = 1_u64 << 31;
+    if bytes.is_power_of_two() && (u64::from(page)..=largest).contains(&bytes) {
+        return Ok(bytes as u32);
+    }
+    let nearest = bytes.clamp(u64::from(page), largest).next_power_of_two();
+    Err(format!(
+        "a ring buffer is a power of two from one page ({}) to {}: take {} instead of {text}",
+        size(page.into()),
+        size(largest),
+        size(nearest)
+    ))
+}
+
+/// `65536`, `64K`, `64KiB`; the units are binary, and case does not matter.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    match bytes.trailing_zeros() {
+        30.. => format!("{}G", bytes >> 30),
+        20..30 => format!("{}M", bytes >> 20),
+        10..20 => format!("{}K", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("2m30s", 150_000),
+            ("1h", 3_600_000),
+            ("1.5s", 1500),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "90", "soon", "-3s", "0s"] {
+            let said = duration(text).unwrap_err();
+            assert!(
+                said.contains("such as 500ms, 90s or 2m30s"),
+                "{text}: {said}"
+            );
+        }
+        assert!(interval("9ms").unwrap_err().contains("10 ms or more"));
+        assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn a_ring_is_whole_pages_and_a_power_of_two() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("64K", 1 << 16),
+            ("64kib", 1 << 16),
+            ("16M", 1 << 24),
+            ("2G", 1 << 31),
+        ] {
+            assert_eq!(ring_bytes_of_pages(text, 4096), Ok(bytes), "{text}");
+        }
+        let refused = |text| ring_bytes_of_pages(text, 4096).unwrap_err();
+        assert_eq!(
+            refused("3M"),
+            "a ring buffer is a power of two from one page (4K) to 2G: take 4M instead of 3M"
+        );
+        assert!(refused("1K").contains("take 4K instead of 1K"));
+        assert!(refused("4G").contains("take 2G instead of 4G"));
+        assert!(refused("much").contains("is no size"));
+        assert!(refused("99999999999999999999G").contains("is no size"));
+        assert!(
+            ring_bytes_of_pages("4096", 65536)
+                .unwrap_err()
+                .contains("one page (64K)")
+        );
+    }
+
+    #[test]
+    fn counts_begin_at_one() {
+        assert_eq!(count("3"), Ok(3));
+        assert!(count("0").is_err() && count("-1").is_err() && count("x").is_err());
+    }
+}

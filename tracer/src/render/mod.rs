@@ -1,0 +1,1 @@
+//! Value in, text out. Pure: nothing here asks the kernel, the time or the terminal.
