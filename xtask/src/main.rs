@@ -1,2 +1,83 @@
-//! The project's own chores.
-fn main() {}
+//! The project's own chores: `cargo xtask VERB`. Each verb is a room of its
+//! own; here is only the way to them.
+
+mod command;
+mod ebpf;
+mod setup;
+mod sources;
+mod toolchain;
+
+use std::fmt::Arguments;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use toolchain::Toolchain;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The project's own chores"
+)]
+enum Verb {
+    /// Install what builds the kernel side: rust-src, and bpf-linker into the target folder
+    SetupEbpf,
+    /// Build tracer/bpf/twtrace.bpf.o, the kernel side, and the note of what built it
+    BuildEbpf {
+        /// Write nothing; fail unless the committed object is byte for byte what the sources give
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run clippy over the workspace and the kernel side, with warnings denied
+    Lint,
+}
+
+fn main() -> Result<()> {
+    match Verb::parse() {
+        Verb::SetupEbpf => setup::setup(&Toolchain::current()?, &target()?),
+        Verb::BuildEbpf { check: false } => ebpf::build(&Toolchain::current()?, &target()?),
+        Verb::BuildEbpf { check: true } => ebpf::check(&Toolchain::current()?, &target()?),
+        Verb::Lint => lint(),
+    }
+}
+
+fn lint() -> Result<()> {
+    let toolchain = Toolchain::current()?;
+    command::run(
+        Command::new(&toolchain.cargo)
+            .args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ])
+            .current_dir(toolchain::root()),
+    )?;
+    ebpf::lint(&toolchain, &target()?)
+}
+
+/// One line to stdout.
+fn say(line: Arguments<'_>) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to stdout")
+}
+
+/// The target folder of the workspace, wherever the user's cargo puts it.
+fn target() -> Result<PathBuf> {
+    let metadata = command::output(
+        Command::new("cargo")
+            .args(["metadata", "--no-deps", "--format-version=1"])
+            .current_dir(toolchain::root()),
+    )?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).context("`cargo metadata` wrote no JSON")?;
+    metadata["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .context("`cargo metadata` names no target_directory")
+}
