@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod cli;
+pub mod lab;
 pub mod model;
 pub mod options;
 pub mod render;
