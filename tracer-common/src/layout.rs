@@ -73,7 +73,8 @@ pub struct Options {
     pub family: u32,
     /// 1: every step carries its addresses, because a filter judges by them.
     pub tell_all: u32,
-    pub unused: u32,
+    /// Bytes waiting in the ring at which its reader is woken before its tick.
+    pub wake_at: u32,
 }
 
 /// Bit of the CONTROL word: userspace is taking stock, so every step carries

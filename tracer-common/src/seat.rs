@@ -16,7 +16,8 @@ pub const SWEEP: &str = "SWEEP";
 /// Programs.
 pub const TIMER_START: &str = "timer_start";
 pub const TIMER_CANCEL: &str = "timer_cancel";
-pub const TIMER_EXPIRE: &str = "timer_expire_entry";
+pub const TIMER_EXPIRE_ENTRY: &str = "timer_expire_entry";
+pub const TIMER_EXPIRE_EXIT: &str = "timer_expire_exit";
 pub const SET_STATE: &str = "set_state";
 pub const SET_STATE_AGAIN: &str = "set_state_again";
 pub const SEED: &str = "seed";

@@ -69,12 +69,13 @@ pub struct Head {
 /// told not to wait in FIN_WAIT2, so its step to CLOSE is its owner's wish.
 pub const LINGER2_NEGATIVE: u16 = 1 << 15;
 
-/// Ports are in host order; IPv4 addresses are the first 4 bytes.
+/// Ports are in host order. An address is its 16 bytes as they lie in memory
+/// (two words, because BPF stores no unaligned ones); IPv4 is the first 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Tuple {
-    pub local: [u8; 16],
-    pub remote: [u8; 16],
+    pub local: [u64; 2],
+    pub remote: [u64; 2],
     pub netns: u32,
     pub local_port: u16,
     pub remote_port: u16,
@@ -151,7 +152,8 @@ pub struct End {
 #[repr(C)]
 pub struct Process {
     pub head: Head,
-    pub comm: [u8; 16],
+    /// As it lies in memory.
+    pub comm: [u64; 2],
 }
 
 /// Why a minisocket ended. The numbers travel in [`Head::detail`].

@@ -1,0 +1,125 @@
+//! What userspace told us about this kernel, and reading memory by it.
+//!
+//! The globals are read-only data that the loader fills in and freezes: the
+//! verifier knows each value and checks every access against the kernel's own
+//! type information as if the offset stood in the source.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use tracer_common::layout::{CALLERS as N, Caller, Callers, Layout, Options};
+
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout {
+    sk_family: 0,
+    sk_hash: 0,
+    sk_addrpair: 0,
+    sk_state: 0,
+    sk_num: 0,
+    sk_dport: 0,
+    sk_net: 0,
+    sk_v6_daddr: 0,
+    sk_v6_rcv_saddr: 0,
+    sk_protocol: 0,
+    sk_err: 0,
+    inet_sport: 0,
+    tcp_linger2: 0,
+    net_inum: 0,
+    tw_timer: 0,
+    tw_substate: 0,
+    rsk_timer: 0,
+    timer_expires: 0,
+    timer_function: 0,
+    timer_flags: 0,
+    task_flags: 0,
+    unused: 0,
+    tw_timer_handler: 0,
+    reqsk_timer_handler: 0,
+};
+
+#[unsafe(no_mangle)]
+pub static CALLERS: Callers = Callers {
+    table: [Caller { start: 0, length: 0, meaning: 0 }; N],
+};
+
+#[unsafe(no_mangle)]
+pub static OPTIONS: Options = Options { netns: 0, family: 0, tell_all: 0, wake_at: 0 };
+
+/// A member of [`LAYOUT`], as the loader set it.
+macro_rules! layout {
+    ($member:ident) => {
+        // SAFETY: a read of initialised static data; volatile because the
+        // loader changes it after this was compiled.
+        unsafe { core::ptr::read_volatile(&raw const $crate::facts::LAYOUT.$member) }
+    };
+}
+
+/// A member of [`OPTIONS`], as the loader set it.
+macro_rules! option {
+    ($member:ident) => {
+        // SAFETY: as in `layout!`.
+        unsafe { core::ptr::read_volatile(&raw const $crate::facts::OPTIONS.$member) }
+    };
+}
+
+pub(crate) use {layout, option};
+
+/// A typed kernel pointer: the argument of a tracepoint, which the verifier
+/// lets us read through directly.
+pub type Object = *const c_void;
+
+/// Reads a member of an object directly. The verifier proves that it is one.
+#[inline(always)]
+pub fn member<T: Copy>(object: Object, offset: u32) -> T {
+    // SAFETY: the verifier refuses the program unless `object` is a trusted
+    // pointer to a kernel type with a member of this size at this offset.
+    unsafe { core::ptr::read_volatile(object.byte_add(offset as usize).cast::<T>()) }
+}
+
+/// Reads kernel memory at an address that the verifier knows nothing of; 0
+/// where it cannot be read.
+#[inline(always)]
+pub fn probe<T: Copy + Default>(address: u64, offset: u32) -> T {
+    let from = (address + u64::from(offset)) as *const T;
+    // SAFETY: the helper checks the address and fails softly.
+    unsafe { bpf_probe_read_kernel(from) }.unwrap_or_default()
+}
+
+pub enum TimerOwner {
+    Minisocket,
+    Request,
+    Other,
+}
+
+/// Whose timer this is. All of the machine's timers come through here: a load
+/// and two compares.
+#[inline(always)]
+pub fn timer_owner(timer: Object) -> TimerOwner {
+    let function: u64 = member(timer, layout!(timer_function));
+    if function == layout!(tw_timer_handler) {
+        TimerOwner::Minisocket
+    } else if function == layout!(reqsk_timer_handler) {
+        TimerOwner::Request
+    } else {
+        TimerOwner::Other
+    }
+}
+
+/// Inode of the namespace of the `sock_common` at this address.
+#[inline(always)]
+pub fn netns_at(sock_common: u64) -> u32 {
+    let net: u64 = probe(sock_common, layout!(sk_net));
+    probe(net, layout!(net_inum))
+}
+
+/// Whether the user wants sockets of this namespace.
+#[inline(always)]
+pub fn netns_wanted(inum: u32) -> bool {
+    option!(netns) == 0 || option!(netns) == inum
+}
+
+/// Whether the user wants sockets of this family.
+#[inline(always)]
+pub fn family_wanted(family: u16) -> bool {
+    option!(family) == 0 || option!(family) == u32::from(family)
+}

@@ -1,0 +1,265 @@
+//! Births, re-arms and ends of minisockets, from the tracepoints of their timer.
+//!
+//! docs/kernel.md has the sequences; the programs see, on one CPU:
+//! birth = START, then CLOSE of the full socket; re-arm = CANCEL, START;
+//! expiry = CANCEL, EXPIRE; early end = CANCEL alone, with the cause on the stack.
+
+use aya_ebpf::{
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use tracer_common::{
+    layout::MEANS_REARM,
+    wire::{Arming, End, Head, LooseBirth, Rearm, Reason, Stamp, Tuple, kind},
+};
+
+use crate::{
+    emit::{emit, lost},
+    facts::{Object, family_wanted, layout, member, netns_at, netns_wanted, option, probe},
+    percpu::{BirthNote, CancelNote, Cpu, cpu},
+    process, stack,
+    state::{current_pid, put_v4},
+};
+
+const AF_INET6: u16 = 10;
+/// The upper bits of `timer_list.flags` are the wheel's bucket, 64 to a level.
+const TIMER_ARRAYSHIFT: u32 = 22;
+const LVL_BITS: u32 = 6;
+const LVL_CLK_SHIFT: u32 = 3;
+
+/// The `inet_timewait_sock` around a timer.
+#[inline(always)]
+fn container(timer: Object) -> u64 {
+    (timer as u64).wrapping_sub(u64::from(layout!(tw_timer)))
+}
+
+#[inline(always)]
+fn wanted(minisocket: u64) -> bool {
+    (option!(netns) == 0 || netns_wanted(netns_at(minisocket)))
+        && (option!(family) == 0 || family_wanted(probe(minisocket, layout!(sk_family))))
+}
+
+#[inline(always)]
+fn substate(minisocket: u64) -> u8 {
+    probe(minisocket, layout!(tw_substate))
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn jiffies() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_jiffies64() }
+}
+
+/// START: a birth, or the second half of a re-arm.
+#[inline(always)]
+pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
+    let minisocket = container(timer);
+    if !wanted(minisocket) {
+        return;
+    }
+    let Some(cpu) = cpu() else { return };
+    let expires: u64 = member(timer, layout!(timer_expires));
+    let arming = Arming {
+        expires: expires as u32,
+        timeout: expires.wrapping_sub(jiffies()) as u32,
+    };
+    let time_ns = now_ns();
+    if cpu.cancel.timer == timer as u64 {
+        cpu.cancel.timer = 0;
+        let substate = substate(minisocket);
+        emit(Rearm {
+            head: Head {
+                address: timer as u64,
+                stamp: Stamp::new(time_ns, substate, substate),
+                pid: current_pid(),
+                kind: kind::REARM,
+                detail: 0,
+                error: 0,
+            },
+            arming,
+        });
+        return;
+    }
+    flush_cancel(cpu);
+    // A note still there means that its full socket was interrupted before its
+    // step to CLOSE. Userspace will join the two by their addresses.
+    flush_birth(cpu);
+    cpu.birth = BirthNote {
+        timer: timer as u64,
+        time_ns,
+        net: probe(minisocket, layout!(sk_net)),
+        addrpair: probe(minisocket, layout!(sk_addrpair)),
+        v6_daddr_end: if layout!(sk_v6_daddr) == 0 {
+            0
+        } else {
+            probe(minisocket, layout!(sk_v6_daddr) + 8)
+        },
+        hash: probe(minisocket, layout!(sk_hash)),
+        expires: arming.expires,
+        timeout: arming.timeout,
+        dport: probe(minisocket, layout!(sk_dport)),
+        family: probe(minisocket, layout!(sk_family)),
+        substate: u32::from(substate(minisocket)),
+        unused: 0,
+    };
+}
+
+/// CANCEL: before the moment its wheel bucket runs out it cannot be an expiry,
+/// so the stack tells which end it is, or that it is a re-arm. After that
+/// moment it is an expiry, and EXPIRE follows: no stack, which would cost more
+/// than all else.
+#[inline(always)]
+pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
+    let minisocket = container(timer);
+    if !wanted(minisocket) {
+        return;
+    }
+    let Some(cpu) = cpu() else { return };
+    flush_cancel(cpu);
+    if cpu.birth.timer == timer as u64 {
+        flush_birth(cpu);
+    }
+    let expires: u64 = member(timer, layout!(timer_expires));
+    let note = CancelNote {
+        timer: timer as u64,
+        time_ns: now_ns(),
+        expires: expires as u32,
+        netns: netns_at(minisocket),
+        substate: u32::from(substate(minisocket)),
+        pid: current_pid(),
+    };
+    let flags: u32 = member(timer, layout!(timer_flags));
+    if jiffies() >= bucket_end(expires, flags) {
+        cpu.cancel = note;
+        return;
+    }
+    let meaning = stack::meaning(ctx);
+    if meaning == MEANS_REARM {
+        cpu.cancel = note;
+        return;
+    }
+    if meaning == Reason::ReusedByConnect as u32 || meaning == Reason::ReusedByBoundConnect as u32 {
+        process::name(ctx);
+    }
+    if meaning == Reason::Unknown as u32 {
+        debug!(ctx, "a minisocket ended and nothing known is on the stack, pid {}", note.pid);
+    }
+    end(&note, meaning as u8);
+}
+
+/// EXPIRE: the handler runs; the CANCEL just before gave the time.
+#[inline(always)]
+pub fn expire(timer: Object) {
+    let Some(cpu) = cpu() else { return };
+    if cpu.cancel.timer == timer as u64 {
+        let note = cpu.cancel;
+        cpu.cancel.timer = 0;
+        end(&note, Reason::Expired as u8);
+        return;
+    }
+    flush_cancel(cpu);
+    let minisocket = container(timer);
+    if !wanted(minisocket) {
+        return;
+    }
+    let expires: u64 = member(timer, layout!(timer_expires));
+    end(
+        &CancelNote {
+            timer: timer as u64,
+            time_ns: now_ns(),
+            expires: expires as u32,
+            netns: netns_at(minisocket),
+            substate: u32::from(substate(minisocket)),
+            pid: current_pid(),
+        },
+        Reason::Expired as u8,
+    );
+}
+
+/// The jiffy at which the wheel's bucket of this timer runs out.
+#[inline(always)]
+fn bucket_end(expires: u64, flags: u32) -> u64 {
+    let level = (flags >> (TIMER_ARRAYSHIFT + LVL_BITS)) & 15;
+    let shift = level * LVL_CLK_SHIFT;
+    ((expires >> shift) + 1) << shift
+}
+
+#[inline(always)]
+fn end(note: &CancelNote, reason: u8) {
+    emit(End {
+        head: Head {
+            address: note.timer,
+            stamp: Stamp::new(note.time_ns, note.substate as u8, note.substate as u8),
+            pid: note.pid,
+            kind: kind::END,
+            detail: reason,
+            error: 0,
+        },
+        expires: note.expires,
+        netns: note.netns,
+    });
+}
+
+/// A noted CANCEL that neither START nor EXPIRE followed: it ended, and why is
+/// not known.
+#[inline(always)]
+fn flush_cancel(cpu: &mut Cpu) {
+    if cpu.cancel.timer != 0 {
+        let note = cpu.cancel;
+        cpu.cancel.timer = 0;
+        end(&note, Reason::Unknown as u8);
+    }
+}
+
+/// Tells a noted birth on its own, with the addresses its minisocket holds.
+#[inline(always)]
+fn flush_birth(cpu: &mut Cpu) {
+    let note = cpu.birth;
+    if note.timer == 0 {
+        return;
+    }
+    cpu.birth.timer = 0;
+    let minisocket = note.timer.wrapping_sub(u64::from(layout!(tw_timer)));
+    let told = emit(LooseBirth {
+        head: Head {
+            address: note.timer,
+            stamp: Stamp::new(note.time_ns, note.substate as u8, note.substate as u8),
+            pid: current_pid(),
+            kind: kind::LOOSE_BIRTH,
+            detail: note.family as u8,
+            error: 0,
+        },
+        arming: Arming { expires: note.expires, timeout: note.timeout },
+        tuple: tuple_at(minisocket, note.family),
+    });
+    if !told {
+        lost(|losses| losses.ring_births += 1);
+    }
+}
+
+/// The ends of the connection whose `sock_common` is at this address.
+#[inline(always)]
+pub fn tuple_at(sock_common: u64, family: u16) -> Tuple {
+    let mut tuple = Tuple {
+        local: [0; 2],
+        remote: [0; 2],
+        netns: netns_at(sock_common),
+        local_port: probe(sock_common, layout!(sk_num)),
+        remote_port: u16::from_be(probe(sock_common, layout!(sk_dport))),
+    };
+    if family == AF_INET6 && layout!(sk_v6_daddr) != 0 {
+        let (local, remote) = (layout!(sk_v6_rcv_saddr), layout!(sk_v6_daddr));
+        tuple.local = [probe(sock_common, local), probe(sock_common, local + 8)];
+        tuple.remote = [probe(sock_common, remote), probe(sock_common, remote + 8)];
+    } else {
+        put_v4(&mut tuple, probe(sock_common, layout!(sk_addrpair)));
+    }
+    tuple
+}

@@ -1,0 +1,85 @@
+//! Who the current process is, told once.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_ns,
+        generated::bpf_get_current_comm,
+    },
+    macros::map,
+    maps::PerCpuArray,
+};
+use tracer_common::wire::{Head, Process, Stamp, kind};
+
+use crate::{
+    emit::emit,
+    facts::{layout, probe},
+    state::current_pid,
+};
+
+const PF_KTHREAD: u32 = 0x0020_0000;
+const PLACES: u32 = 64;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Known {
+    comm: [u64; 2],
+    cgroup: u64,
+    pid: u32,
+    /// 1 once something was told: pid 0 is somebody too.
+    told: u32,
+}
+
+/// Processes this CPU has told of, by the low bits of their pid.
+#[map]
+static PROCESSES: PerCpuArray<Known> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// Sends the name and cgroup of the current process unless this CPU sent just
+/// that before.
+#[inline(always)]
+pub fn name(_ctx: &impl EbpfContext) {
+    let pid = current_pid();
+    let Some(known) = PROCESSES.get_ptr_mut(pid % PLACES) else { return };
+    // SAFETY: per-CPU memory; an interrupt that writes here at worst makes us
+    // tell once more.
+    let known = unsafe { &mut *known };
+    let comm = comm();
+    // SAFETY: the helper has no preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    if known.told == 1 && known.pid == pid && known.cgroup == cgroup && known.comm == comm {
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let flags: u32 = probe(task, layout!(task_flags));
+    let sent = emit(Process {
+        head: Head {
+            address: cgroup,
+            // SAFETY: the helper has no preconditions.
+            stamp: Stamp::new(unsafe { bpf_ktime_get_ns() }, 0, 0),
+            pid,
+            kind: kind::PROCESS,
+            detail: u8::from(flags & PF_KTHREAD != 0),
+            error: 0,
+        },
+        comm,
+    });
+    if sent {
+        *known = Known { comm, cgroup, pid, told: 1 };
+    }
+}
+
+/// The current process's name. Asked for in words: BPF compares and copies those
+/// in two instructions, bytes in sixteen.
+#[inline(always)]
+fn comm() -> [u64; 2] {
+    let mut comm = MaybeUninit::<[u64; 2]>::uninit();
+    // SAFETY: the buffer is ours and its size is given; the helper writes all of
+    // it, with zeros where it fails.
+    unsafe {
+        bpf_get_current_comm(comm.as_mut_ptr().cast(), size_of::<[u64; 2]>() as u32);
+        comm.assume_init()
+    }
+}

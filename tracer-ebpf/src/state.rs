@@ -1,0 +1,220 @@
+//! Transitions of full sockets, from `inet_sock_set_state`.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    programs::BtfTracePointContext,
+};
+use tracer_common::{
+    state::State,
+    wire::{Arming, Birth, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
+};
+
+use crate::{
+    emit::{emit, lost, tell_all},
+    facts::{Object, family_wanted, layout, member, netns_wanted, option, probe},
+    percpu::{Cpu, InHand, cpu},
+    process,
+};
+
+const IPPROTO_TCP: u16 = 6;
+const AF_INET6: u16 = 10;
+
+const ESTABLISHED: u32 = State::Established as u32;
+const SYN_SENT: u32 = State::SynSent as u32;
+const SYN_RECV: u32 = State::SynRecv as u32;
+const FIN_WAIT1: u32 = State::FinWait1 as u32;
+const CLOSE: u32 = State::Close as u32;
+const CLOSE_WAIT: u32 = State::CloseWait as u32;
+const LAST_ACK: u32 = State::LastAck as u32;
+const LISTEN: u32 = State::Listen as u32;
+
+/// Which of the two programs on the tracepoint is running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Chance {
+    First,
+    Second,
+}
+
+#[inline(always)]
+pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
+    let sk: Object = ctx.arg(0);
+    let from: u32 = ctx.arg(1);
+    let to: u32 = ctx.arg(2);
+    // DCCP and SCTP fire the same tracepoint, and so does MPTCP for what it
+    // builds on top of its TCP subflows.
+    if member::<u16>(sk, layout!(sk_protocol)) != IPPROTO_TCP {
+        return;
+    }
+    let family: u16 = member(sk, layout!(sk_family));
+    if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
+        return;
+    }
+    let Some(cpu) = cpu() else { return };
+    match chance {
+        Chance::First => take_in_hand(cpu, sk, from, to),
+        Chance::Second => {
+            if was_in_hand(cpu, sk, from, to) {
+                return;
+            }
+            lost(|losses| losses.rescued += 1);
+        }
+    }
+    if to == CLOSE && went_on_as_minisocket(cpu, sk, family, from) {
+        return;
+    }
+
+    let opens = from == CLOSE || from == LISTEN;
+    if (from == CLOSE && (to == SYN_SENT || to == LISTEN))
+        || (from == ESTABLISHED && to == FIN_WAIT1)
+        || (from == CLOSE_WAIT && to == LAST_ACK)
+    {
+        // The current process is the socket's owner at these steps.
+        process::name(ctx);
+    }
+    let head = Head {
+        address: sk as u64,
+        // SAFETY: the helper has no preconditions.
+        stamp: Stamp::new(unsafe { bpf_ktime_get_ns() }, from as u8, to as u8),
+        pid: current_pid(),
+        kind: kind::STEP,
+        detail: family as u8,
+        error: if to == CLOSE { error_of(sk) } else { 0 },
+    };
+    // The port of a connect is chosen after CLOSE -> SYN_SENT, and the child of
+    // a listener is given its addresses after LISTEN -> SYN_RECV.
+    if opens || from == SYN_SENT || from == SYN_RECV || tell_all() {
+        emit(FullStep {
+            head: Head { kind: kind::FULL_STEP, ..head },
+            tuple: tuple_of(sk, family, to == CLOSE),
+        });
+    } else {
+        emit(Step { head });
+    }
+}
+
+#[inline(always)]
+pub fn current_pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+#[inline(always)]
+fn netns_of(sk: Object) -> u32 {
+    let net: Object = member(sk, layout!(sk_net));
+    member(net, layout!(net_inum))
+}
+
+#[inline(always)]
+fn tuple_of(sk: Object, family: u16, closed: bool) -> Tuple {
+    let mut tuple = Tuple {
+        local: [0; 2],
+        remote: [0; 2],
+        netns: netns_of(sk),
+        local_port: member(sk, layout!(sk_num)),
+        remote_port: u16::from_be(member(sk, layout!(sk_dport))),
+    };
+    if closed && tuple.local_port == 0 {
+        // The port was given back before the tracepoint; this copy outlives it.
+        tuple.local_port = u16::from_be(probe(sk as u64, layout!(inet_sport)));
+    }
+    if family == AF_INET6 && layout!(sk_v6_daddr) != 0 {
+        let local = layout!(sk_v6_rcv_saddr);
+        let remote = layout!(sk_v6_daddr);
+        tuple.local = [member(sk, local), member(sk, local + 8)];
+        tuple.remote = [member(sk, remote), member(sk, remote + 8)];
+    } else {
+        put_v4(&mut tuple, member(sk, layout!(sk_addrpair)));
+    }
+    tuple
+}
+
+/// `skc_addrpair` is the remote address, then the local one, in network order.
+#[inline(always)]
+pub fn put_v4(tuple: &mut Tuple, addrpair: u64) {
+    tuple.remote = [addrpair & 0xffff_ffff, 0];
+    tuple.local = [addrpair >> 32, 0];
+}
+
+/// `sk_err`, and whether `linger2` tells it not to wait.
+#[inline(always)]
+fn error_of(sk: Object) -> u16 {
+    let error = member::<u32>(sk, layout!(sk_err)) as u16 & !LINGER2_NEGATIVE;
+    if probe::<i32>(sk as u64, layout!(tcp_linger2)) < 0 {
+        error | LINGER2_NEGATIVE
+    } else {
+        error
+    }
+}
+
+#[inline(always)]
+fn in_hand(sk: Object, from: u32, to: u32) -> InHand {
+    InHand { sk: sk as u64, step: u64::from(from << 8 | to) }
+}
+
+#[inline(always)]
+fn take_in_hand(cpu: &mut Cpu, sk: Object, from: u32, to: u32) {
+    let event = in_hand(sk, from, to);
+    let mut place = 0;
+    // A place whose owner was interrupted away for good is taken over last.
+    if cpu.in_hand[0].sk != 0 {
+        if cpu.in_hand[1].sk == 0 {
+            place = 1;
+        } else if cpu.in_hand[2].sk == 0 {
+            place = 2;
+        } else {
+            place = 3;
+        }
+    }
+    cpu.in_hand[place] = event;
+}
+
+#[inline(always)]
+fn was_in_hand(cpu: &mut Cpu, sk: Object, from: u32, to: u32) -> bool {
+    let event = in_hand(sk, from, to);
+    for place in &mut cpu.in_hand {
+        if place.sk == event.sk && place.step == event.step {
+            place.sk = 0;
+            return true;
+        }
+    }
+    false
+}
+
+/// Joins a step to CLOSE with the birth noted on this CPU just before, if it is
+/// the same connection, and tells the birth instead of the step.
+#[inline(always)]
+fn went_on_as_minisocket(cpu: &mut Cpu, sk: Object, family: u16, from: u32) -> bool {
+    let note = cpu.birth;
+    // `skc_num` is 0 by now: the hash, which covers it, stands for it.
+    if note.timer == 0
+        || note.hash != member::<u32>(sk, layout!(sk_hash))
+        || note.dport != member::<u16>(sk, layout!(sk_dport))
+        || note.net != member::<u64>(sk, layout!(sk_net))
+        || note.family != family
+    {
+        return false;
+    }
+    if family == AF_INET6 && layout!(sk_v6_daddr) != 0 {
+        if note.v6_daddr_end != member::<u64>(sk, layout!(sk_v6_daddr) + 8) {
+            return false;
+        }
+    } else if note.addrpair != member::<u64>(sk, layout!(sk_addrpair)) {
+        return false;
+    }
+    cpu.birth.timer = 0;
+    let told = emit(Birth {
+        head: Head {
+            address: sk as u64,
+            stamp: Stamp::new(note.time_ns, from as u8, note.substate as u8),
+            pid: current_pid(),
+            kind: kind::BIRTH,
+            detail: family as u8,
+            error: 0,
+        },
+        timer: note.timer,
+        arming: Arming { expires: note.expires, timeout: note.timeout },
+    });
+    if !told {
+        lost(|losses| losses.ring_births += 1);
+    }
+    true
+}

@@ -1,0 +1,296 @@
+//! The eBPF object, loaded, attached, and asked.
+//!
+//! Everything that speaks to the kernel side goes through here: what comes out
+//! are events. It refuses to know what they add up to.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{BtfTracePoint, Iter, RawTracePoint, RawTracePointRunOptions, TestRun};
+use aya::{Btf, Ebpf, EbpfLoader};
+use tracer_common::layout::{Callers, Layout, Options};
+use tracer_common::wire::{self, Losses, Requests, SWEEP_BATCH, Sweep};
+use tracer_common::{layout, seat};
+
+use super::decode::{self, Found};
+use super::netns;
+use crate::model::event::{Address, Event, Family, Lost, Moment, Netns, State};
+
+/// The tracepoints, in the order in which they are attached: a birth must not
+/// be seen by its CLOSE alone, so timers come first.
+const TRACEPOINTS: [(&str, &str); 6] = [
+    (seat::TIMER_START, "timer_start"),
+    (seat::TIMER_CANCEL, "timer_cancel"),
+    (seat::TIMER_EXPIRE_ENTRY, "timer_expire_entry"),
+    (seat::TIMER_EXPIRE_EXIT, "timer_expire_exit"),
+    (seat::SET_STATE, "inet_sock_set_state"),
+    (seat::SET_STATE_AGAIN, "inet_sock_set_state"),
+];
+
+/// What is to be seen.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub netns: Option<Netns>,
+    pub family: Option<Family>,
+    /// Every transition has to carry its addresses.
+    pub tell_all: bool,
+    /// A power-of-two multiple of the page size.
+    pub ring_bytes: u32,
+}
+
+#[expect(missing_debug_implementations, reason = "aya's maps have none")]
+pub struct Tracer {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    control: Array<MapData, u32>,
+    losses: PerCpuArray<MapData, Losses>,
+    requests: PerCpuHashMap<MapData, u32, Requests>,
+    sweep: Array<MapData, Sweep>,
+    sweep_batch: Box<Sweep>,
+    timer_offset: u32,
+    /// Records that could not be decoded.
+    malformed: u64,
+}
+
+impl Tracer {
+    /// Loads the object into the kernel; nothing is attached yet.
+    pub fn load(layout: &Layout, callers: &Callers, wanted: &Wanted) -> Result<Self> {
+        let options = Options {
+            netns: wanted.netns.map_or(0, |netns| netns.0),
+            family: match wanted.family {
+                None => 0,
+                Some(Family::Inet) => 2,
+                Some(Family::Inet6) => 10,
+            },
+            tell_all: u32::from(wanted.tell_all),
+            wake_at: wanted.ring_bytes / 4,
+        };
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global(seat::LAYOUT, layout, true)
+            .override_global(seat::CALLERS, callers, true)
+            .override_global(seat::OPTIONS, &options, true)
+            .override_global("AYA_LOG_LEVEL", &kernel_log_level(), false)
+            .map_max_entries(seat::RECORDS, wanted.ring_bytes)
+            .load(aya::include_bytes_aligned!("../../bpf/twtrace.bpf.o"))
+            .context("cannot load the tracer into the kernel")?;
+
+        for (name, tracepoint) in TRACEPOINTS {
+            program::<BtfTracePoint>(&mut ebpf, name)?
+                .load(tracepoint, &btf)
+                .with_context(|| format!("the kernel refused program {name}"))?;
+        }
+        program::<Iter>(&mut ebpf, seat::SEED)?
+            .load("tcp", &btf)
+            .with_context(|| format!("the kernel refused program {}", seat::SEED))?;
+        program::<RawTracePoint>(&mut ebpf, seat::READ)?
+            .load()
+            .with_context(|| format!("the kernel refused program {}", seat::READ))?;
+
+        Ok(Self {
+            ring: RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
+            control: Array::try_from(map(&mut ebpf, seat::CONTROL)?)?,
+            losses: PerCpuArray::try_from(map(&mut ebpf, seat::LOSSES)?)?,
+            requests: PerCpuHashMap::try_from(map(&mut ebpf, seat::REQUESTS)?)?,
+            sweep: Array::try_from(map(&mut ebpf, seat::SWEEP)?)?,
+            sweep_batch: Box::new(Sweep {
+                time_ns: 0,
+                jiffies: 0,
+                readings: [wire::Reading::default(); SWEEP_BATCH],
+            }),
+            timer_offset: layout.tw_timer,
+            malformed: 0,
+            ebpf,
+        })
+    }
+
+    /// Attaches the tracepoints, back to back.
+    pub fn attach(&mut self) -> Result<()> {
+        for (name, tracepoint) in TRACEPOINTS {
+            program::<BtfTracePoint>(&mut self.ebpf, name)?
+                .attach()
+                .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;
+        }
+        Ok(())
+    }
+
+    /// The kernel side's log, for whoever forwards it.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Becomes readable when the ring fills faster than it is looked at.
+    pub fn ring_fd(&self) -> impl AsFd + '_ {
+        self.ring.as_fd()
+    }
+
+    /// Hands over all that is waiting in the ring.
+    pub fn drain(&mut self, mut take: impl FnMut(&Event)) {
+        while let Some(item) = self.ring.next() {
+            match decode::record(&item) {
+                Some(event) => take(&event),
+                None => self.malformed += 1,
+            }
+        }
+    }
+
+    /// Whether each step is to carry its addresses, from now on.
+    pub fn tell_all(&mut self, on: bool) -> Result<()> {
+        let word = if on { layout::CONTROL_TELL_ALL } else { 0 };
+        self.control.set(0, word, 0).context("cannot set the kernel side's control word")
+    }
+
+    /// Every TCP socket of the namespace at `path`. Half-open requests come as
+    /// their number alone.
+    pub fn seed(&mut self, path: &Path, mut take: impl FnMut(&Event)) -> Result<u64> {
+        let program = program::<Iter>(&mut self.ebpf, seat::SEED)?;
+        let link = program.attach().context("cannot attach the socket iterator")?;
+        let link = program.take_link(link)?;
+        // The iterator sees the namespace of the thread that makes it.
+        let mut iterator: File = netns::within(path, move || link.into_file())
+            .with_context(|| format!("cannot enter the network namespace {}", path.display()))?
+            .context("cannot make a socket iterator")?;
+
+        let mut requests = 0;
+        let mut buffer = vec![0; 1 << 16];
+        let mut filled = 0;
+        loop {
+            let read = iterator.read(&mut buffer[filled..]).context("cannot read the sockets")?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+            let whole = filled - filled % decode::SEED_BYTES;
+            for bytes in buffer[..whole].chunks_exact(decode::SEED_BYTES) {
+                match decode::seed(bytes, self.timer_offset) {
+                    Some(Found::Socket(seed)) => take(&Event::Seed(seed)),
+                    Some(Found::Request) => requests += 1,
+                    Some(Found::Uncounted) => {}
+                    None => self.malformed += 1,
+                }
+            }
+            buffer.copy_within(whole..filled, 0);
+            filled -= whole;
+        }
+        Ok(requests)
+    }
+
+    /// Reads minisockets in place and hands over what they are now.
+    pub fn sweep(&mut self, timers: &[Address], mut take: impl FnMut(&Event)) -> Result<()> {
+        for batch in timers.chunks(SWEEP_BATCH) {
+            let sweep = &mut *self.sweep_batch;
+            for (reading, timer) in sweep.readings.iter_mut().zip(batch) {
+                *reading = wire::Reading { timer: timer.0, ..wire::Reading::default() };
+            }
+            if let Some(end) = sweep.readings.get_mut(batch.len()) {
+                end.timer = 0;
+            }
+            self.sweep.set(0, &*sweep, 0).context("cannot hand over a sweep")?;
+            program::<RawTracePoint>(&mut self.ebpf, seat::READ)?
+                .test_run(RawTracePointRunOptions::new())
+                .context("cannot run a sweep")?;
+            let sweep = self.sweep.get(&0, 0).context("cannot take back a sweep")?;
+            for reading in &sweep.readings[..batch.len()] {
+                let substate = match u8::try_from(reading.substate).ok().and_then(State::from_kernel) {
+                    Some(state @ (State::TimeWait | State::FinWait2)) => state,
+                    // No minisocket's timer any more: its end is on its way.
+                    _ => continue,
+                };
+                take(&Event::Reading {
+                    timer: Address(reading.timer),
+                    at: Moment(sweep.time_ns),
+                    substate,
+                    expires: reading.expires,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's two clocks at one moment, and jiffies' low 32 bits.
+    pub fn clocks(&mut self) -> Result<(Moment, u32)> {
+        self.sweep_batch.readings[0].timer = 0;
+        self.sweep.set(0, &*self.sweep_batch, 0)?;
+        program::<RawTracePoint>(&mut self.ebpf, seat::READ)?
+            .test_run(RawTracePointRunOptions::new())
+            .context("cannot run a sweep")?;
+        let sweep = self.sweep.get(&0, 0)?;
+        Ok((Moment(sweep.time_ns), sweep.jiffies as u32))
+    }
+
+    /// Half-open requests since the attach: (namespace, born, died).
+    pub fn requests(&self) -> Result<Vec<(Netns, u64, u64)>> {
+        self.requests
+            .iter()
+            .map(|entry| {
+                let (netns, cpus) = entry.context("cannot read the half-open requests")?;
+                let (born, died) = cpus.iter().fold((0u64, 0u64), |(born, died), cpu| {
+                    (born.wrapping_add(cpu.born), died.wrapping_add(cpu.died))
+                });
+                Ok((Netns(netns), born, died))
+            })
+            .collect()
+    }
+
+    /// What has been lost since the attach.
+    pub fn lost(&self) -> Result<Lost> {
+        let cpus = self.losses.get(&0, 0).context("cannot read the losses")?;
+        let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
+        let mut skipped = 0;
+        for (name, _) in TRACEPOINTS {
+            // The second chance may be skipped: it is, whenever the first ran.
+            if name != seat::SET_STATE_AGAIN {
+                skipped += self.recursion_misses(name)?;
+            }
+        }
+        Ok(Lost {
+            ring: sum(|losses| losses.ring) + self.malformed,
+            map: sum(|losses| losses.map),
+            recursion: skipped.saturating_sub(sum(|losses| losses.rescued)),
+        })
+    }
+
+    /// How often the kernel skipped a program because it was running already.
+    /// 0 before 5.12, which does not say.
+    fn recursion_misses(&self, name: &str) -> Result<u64> {
+        let program = self.ebpf.program(name).ok_or_else(|| missing(name))?;
+        let program: &BtfTracePoint = program.try_into()?;
+        let fd = program.fd()?.as_fd().as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{fd}"))
+            .with_context(|| format!("cannot read the statistics of program {name}"))?;
+        Ok(info
+            .lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"))
+            .and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0))
+    }
+}
+
+/// The level at which the kernel side logs: what the logger would let through.
+fn kernel_log_level() -> u8 {
+    log::max_level() as u8
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    Ok(program.try_into()?)
+}
+
+fn missing(name: &str) -> anyhow::Error {
+    anyhow!("the eBPF object has no {name}: it does not belong to this binary")
+}
+
+fn map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    match ebpf.take_map(name) {
+        Some(map) => Ok(map),
+        None => bail!(missing(name)),
+    }
+}
