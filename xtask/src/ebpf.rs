@@ -12,12 +12,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{isolate, run};
+use crate::rustc;
 use crate::say;
 use crate::setup::{self, Tools};
 use crate::sources::{self, NOTE, Note, OBJECT};
 use crate::toolchain::{Toolchain, root};
 
-const TARGET: &str = "bpfel-unknown-none";
+pub(crate) const TARGET: &str = "bpfel-unknown-none";
 const BINARY: &str = "twtrace";
 
 /// Whether a build may bring `Cargo.lock` up to its manifest.
@@ -124,7 +125,7 @@ fn make(toolchain: &Toolchain, target: &Path, lock: Lock) -> Result<(Vec<u8>, No
 }
 
 fn build_folder(target: &Path) -> PathBuf {
-    target.join("ebpf")
+    target.join("ebpf-build")
 }
 
 fn inner_cargo(toolchain: &Toolchain, tools: &Tools, target: &Path, verb: &str) -> Result<Command> {
@@ -132,6 +133,11 @@ fn inner_cargo(toolchain: &Toolchain, tools: &Tools, target: &Path, verb: &str) 
     isolate(&mut command)
         .current_dir(root().join("tracer-ebpf"))
         .env("RUSTC", &toolchain.rustc)
+        .env(
+            "RUSTC_WRAPPER",
+            std::env::current_exe().context("cannot find this program itself")?,
+        )
+        .env(rustc::ROLE, "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain, tools)?)
         // The stable compiler itself, with leave to build `core` for a target
         // that has none.

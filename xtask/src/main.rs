@@ -3,6 +3,7 @@
 
 mod command;
 mod ebpf;
+mod rustc;
 mod setup;
 mod sources;
 mod toolchain;
@@ -10,7 +11,7 @@ mod toolchain;
 use std::fmt::Arguments;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -35,8 +36,24 @@ enum Verb {
     Lint,
 }
 
-fn main() -> Result<()> {
-    match Verb::parse() {
+fn main() -> ExitCode {
+    let done = if std::env::var_os(rustc::ROLE).is_some() {
+        Err(rustc::become_rustc(ebpf::TARGET)).context("cannot start rustc")
+    } else {
+        run(&Verb::parse())
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where even stderr is gone, the exit code has to do.
+            let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: &Verb) -> Result<()> {
+    match verb {
         Verb::SetupEbpf => setup::setup(&Toolchain::current()?, &target()?),
         Verb::BuildEbpf { check: false } => ebpf::build(&Toolchain::current()?, &target()?),
         Verb::BuildEbpf { check: true } => ebpf::check(&Toolchain::current()?, &target()?),
