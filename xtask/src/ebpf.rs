@@ -83,6 +83,7 @@ pub(crate) fn check(toolchain: &Toolchain, target: &Path) -> Result<()> {
 /// Lints of the kernel side, which is no member of the workspace.
 pub(crate) fn lint(toolchain: &Toolchain, target: &Path) -> Result<()> {
     let tools = setup::find(toolchain, target)?;
+    fetch(toolchain)?;
     // clippy-driver finds its own way to the sysroot; cargo-clippy sets it as
     // the workspace wrapper, which `isolate` has emptied.
     run(inner_cargo(toolchain, &tools, target, "clippy")?
@@ -92,6 +93,7 @@ pub(crate) fn lint(toolchain: &Toolchain, target: &Path) -> Result<()> {
 
 fn make(toolchain: &Toolchain, target: &Path, lock: Lock) -> Result<(Vec<u8>, Note)> {
     let tools = setup::find(toolchain, target)?;
+    fetch(toolchain)?;
     let mut cargo = inner_cargo(toolchain, &tools, target, "build")?;
     if lock == Lock::Frozen {
         cargo.arg("--locked");
@@ -122,6 +124,14 @@ fn make(toolchain: &Toolchain, target: &Path, lock: Lock) -> Result<(Vec<u8>, No
         sources_sha256,
     };
     Ok((object, note))
+}
+
+/// Brings the sources of the dependencies to where [`flags`] looks for them.
+fn fetch(toolchain: &Toolchain) -> Result<()> {
+    run(isolate(&mut Command::new(&toolchain.cargo))
+        .current_dir(root().join("tracer-ebpf"))
+        .env("RUSTC", &toolchain.rustc)
+        .arg("fetch"))
 }
 
 fn build_folder(target: &Path) -> PathBuf {
@@ -171,11 +181,16 @@ fn flags(toolchain: &Toolchain, tools: &Tools) -> Result<OsString> {
         .sysroot
         .canonicalize()
         .context("cannot find rustc's sysroot")?;
-    for (from, to) in [
-        (root, "/twtrace"),
-        (cargo_home()?, "/cargo"),
-        (sysroot, "/rust"),
-    ] {
+    let mut places = vec![(root, "/twtrace"), (sysroot, "/rust")];
+    // Below it cargo names a folder after the registry or the mirror that it
+    // fetched from, which is nothing to the object either.
+    let sources = cargo_home()?.join("registry/src");
+    let registries =
+        fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))?;
+    for registry in registries {
+        places.push((registry?.path(), "/registry"));
+    }
+    for (from, to) in places {
         flags.push(joined(
             "--remap-path-prefix=",
             from.as_os_str(),
