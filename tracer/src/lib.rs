@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod cli;
+pub mod kernel;
 pub mod lab;
 pub mod model;
 pub mod options;

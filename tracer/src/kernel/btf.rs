@@ -1,0 +1,674 @@
+//! Where the members of the kernel's structures are, from its type information.
+//!
+//! A walk over `/sys/kernel/btf/vmlinux` that knows just enough of the format to
+//! follow a path of members, anonymous structs and unions included, and to tell
+//! how wide the last one is: the kernel side reads fixed widths, so a member of
+//! another width is refused here rather than misread there. It relocates nothing
+//! and knows nothing of programs. Little-endian only, as is the eBPF object.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use tracer_common::layout::Layout;
+
+/// Where the kernel gives its type information.
+pub const PATH: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+
+/// Anonymous members and typedefs nest a few levels deep; a blob that nests
+/// deeper is broken or circular.
+const DEPTH: u32 = 32;
+
+mod kind {
+    pub(super) const INT: u8 = 1;
+    pub(super) const PTR: u8 = 2;
+    pub(super) const ARRAY: u8 = 3;
+    pub(super) const STRUCT: u8 = 4;
+    pub(super) const UNION: u8 = 5;
+    pub(super) const ENUM: u8 = 6;
+    pub(super) const FWD: u8 = 7;
+    pub(super) const TYPEDEF: u8 = 8;
+    pub(super) const VOLATILE: u8 = 9;
+    pub(super) const CONST: u8 = 10;
+    pub(super) const RESTRICT: u8 = 11;
+    pub(super) const FUNC: u8 = 12;
+    pub(super) const FUNC_PROTO: u8 = 13;
+    pub(super) const VAR: u8 = 14;
+    pub(super) const DATASEC: u8 = 15;
+    pub(super) const FLOAT: u8 = 16;
+    pub(super) const DECL_TAG: u8 = 17;
+    pub(super) const TYPE_TAG: u8 = 18;
+    pub(super) const ENUM64: u8 = 19;
+}
+
+/// What the type information does not say, as a fragment after "this kernel: ".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The blob is not type information at all.
+    Format(&'static str),
+    Struct(String),
+    Member {
+        structure: String,
+        path: String,
+    },
+    /// The member is there in another width, or as a bit field (`found` is 0).
+    Width {
+        structure: String,
+        path: String,
+        found: u32,
+        wanted: u32,
+    },
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missing::Format(why) => write!(f, "its type information (BTF) cannot be read: {why}"),
+            Missing::Struct(name) => write!(f, "its type information (BTF) has no struct {name}"),
+            Missing::Member { structure, path } => {
+                write!(f, "its struct {structure} has no member {path}")
+            }
+            Missing::Width {
+                structure,
+                path,
+                found: 0,
+                ..
+            } => {
+                write!(
+                    f,
+                    "its {structure}.{path} is a bit field, which the tracer cannot read"
+                )
+            }
+            Missing::Width {
+                structure,
+                path,
+                found,
+                wanted,
+            } => write!(
+                f,
+                "its {structure}.{path} is {found} bytes wide where the tracer reads {wanted}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// Member offsets for the kernel side; the addresses of the handlers are left 0
+/// (they come from [`super::kallsyms`]).
+pub fn layout(blob: &[u8]) -> Result<Layout, Missing> {
+    let btf = Btf::parse(blob)?;
+    // Older kernels are not supported: before 5.6 sk_protocol is a bit field,
+    // which the width refuses.
+    let at = |structure, path, width| btf.member(structure, path, width);
+    let absent_as_zero = |found: Result<u32, Missing>| match found {
+        // Offset 0 is taken by the addresses of IPv4, so it can say "absent".
+        Err(Missing::Member { .. }) => Ok(0),
+        other => other,
+    };
+    Ok(Layout {
+        sk_family: at("sock_common", "skc_family", Width::Exactly(2))?,
+        sk_hash: at("sock_common", "skc_hash", Width::Exactly(4))?,
+        sk_addrpair: at("sock_common", "skc_addrpair", Width::Exactly(8))?,
+        sk_state: at("sock_common", "skc_state", Width::Exactly(1))?,
+        sk_num: at("sock_common", "skc_num", Width::Exactly(2))?,
+        sk_dport: at("sock_common", "skc_dport", Width::Exactly(2))?,
+        sk_net: at("sock_common", "skc_net.net", Width::Exactly(8))?,
+        sk_v6_daddr: absent_as_zero(at("sock_common", "skc_v6_daddr", Width::Exactly(16)))?,
+        sk_v6_rcv_saddr: absent_as_zero(at("sock_common", "skc_v6_rcv_saddr", Width::Exactly(16)))?,
+        sk_protocol: at("sock", "sk_protocol", Width::Exactly(2))?,
+        sk_err: at("sock", "sk_err", Width::Exactly(4))?,
+        inet_sport: at("inet_sock", "inet_sport", Width::Exactly(2))?,
+        tcp_linger2: at("tcp_sock", "linger2", Width::Exactly(4))?,
+        net_inum: at("net", "ns.inum", Width::Exactly(4))?,
+        tw_timer: at("inet_timewait_sock", "tw_timer", Width::Any)?,
+        tw_substate: at("inet_timewait_sock", "tw_substate", Width::Exactly(1))?,
+        rsk_timer: at("request_sock", "rsk_timer", Width::Any)?,
+        timer_expires: at("timer_list", "expires", Width::Exactly(8))?,
+        timer_function: at("timer_list", "function", Width::Exactly(8))?,
+        timer_flags: at("timer_list", "flags", Width::Exactly(4))?,
+        task_flags: at("task_struct", "flags", Width::Exactly(4))?,
+        ..Layout::default()
+    })
+}
+
+/// How wide a member has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// Bytes.
+    Exactly(u32),
+    /// It is a structure of which only the place matters.
+    Any,
+}
+
+/// A parsed blob: where each type begins, and the structures by name.
+#[derive(Debug)]
+pub struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Offset into `types` of type id n + 1.
+    starts: Vec<u32>,
+    /// A name can stand for several structures where the types of two units
+    /// could not be merged.
+    structures: HashMap<&'a [u8], Vec<u32>>,
+}
+
+/// One type: the three words that every kind begins with.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u8,
+    /// The kind's flag: for a structure, that some member is a bit field.
+    flag: bool,
+    count: usize,
+    /// Size or type id, by kind.
+    word: u32,
+    /// Offset into `types` of what follows.
+    rest: usize,
+}
+
+impl<'a> Btf<'a> {
+    pub fn parse(blob: &'a [u8]) -> Result<Btf<'a>, Missing> {
+        if blob.len() < 24 {
+            return Err(Missing::Format("it is shorter than its header"));
+        }
+        if u16::from_le_bytes([blob[0], blob[1]]) != MAGIC {
+            return Err(Missing::Format("it does not begin with its magic number"));
+        }
+        let word = |at: usize| word(blob, at).unwrap_or(0) as usize;
+        let header = word(4);
+        let section = |offset: usize, length: usize| {
+            let start = header.checked_add(offset)?;
+            blob.get(start..start.checked_add(length)?)
+        };
+        let outside = Missing::Format("a section lies outside of it");
+        let types = section(word(8), word(12)).ok_or(outside.clone())?;
+        let strings = section(word(16), word(20)).ok_or(outside)?;
+        let mut btf = Btf {
+            types,
+            strings,
+            starts: Vec::new(),
+            structures: HashMap::new(),
+        };
+
+        let mut at = 0;
+        // Kinds are appended to the format as kernels grow, and pahole puts the
+        // newest last. What stands before an unknown kind is still true, so the
+        // walk ends there; a member that is thereby not found is named.
+        while let Some(t) = btf.type_at(at) {
+            let Some(more) = trailing(t.kind, t.count) else {
+                break;
+            };
+            if t.kind == kind::STRUCT && t.name != 0 {
+                let id = btf.starts.len() as u32 + 1;
+                btf.structures
+                    .entry(btf.string(t.name))
+                    .or_default()
+                    .push(id);
+            }
+            btf.starts.push(at as u32);
+            at = t.rest + more;
+        }
+        Ok(btf)
+    }
+
+    /// Byte offset of `path` (`a.b.c`) in `struct structure`.
+    pub fn member(&self, structure: &str, path: &str, width: Width) -> Result<u32, Missing> {
+        let Some(ids) = self.structures.get(structure.as_bytes()) else {
+            return Err(Missing::Struct(structure.to_owned()));
+        };
+        let found = ids.iter().find_map(|&id| self.follow(id, path));
+        let Some((bits, id, bitfield)) = found else {
+            return Err(Missing::Member {
+                structure: structure.to_owned(),
+                path: path.to_owned(),
+            });
+        };
+        let wanted = match width {
+            Width::Exactly(bytes) => bytes,
+            Width::Any => return Ok(bits / 8),
+        };
+        let size = if bitfield {
+            0
+        } else {
+            self.size(id, DEPTH).unwrap_or(0)
+        };
+        if size != wanted || bits % 8 != 0 {
+            return Err(Missing::Width {
+                structure: structure.to_owned(),
+                path: path.to_owned(),
+                found: size,
+                wanted,
+            });
+        }
+        Ok(bits / 8)
+    }
+
+    /// Whether a tracepoint of that name can be attached to with its types.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.has(kind::TYPEDEF, &format!("btf_trace_{name}"))
+    }
+
+    /// Whether the kernel has a BPF iterator of that name.
+    #[must_use]
+    pub fn has_iterator(&self, name: &str) -> bool {
+        self.has(kind::FUNC, &format!("bpf_iter_{name}"))
+    }
+
+    fn has(&self, kind: u8, name: &str) -> bool {
+        self.starts
+            .iter()
+            .filter_map(|&at| self.type_at(at as usize))
+            .any(|t| t.kind == kind && self.string(t.name) == name.as_bytes())
+    }
+
+    /// Bit offset of a path in a structure, its type, and whether it is a bit field.
+    fn follow(&self, id: u32, path: &str) -> Option<(u32, u32, bool)> {
+        let mut at = (0u32, id, false);
+        for name in path.split('.') {
+            let (bits, id, bitfield) = self.search(self.plain(at.1)?, name.as_bytes(), DEPTH)?;
+            at = (at.0.checked_add(bits)?, id, bitfield);
+        }
+        Some(at)
+    }
+
+    /// Finds a member by name, looking into anonymous members as C does.
+    fn search(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32, bool)> {
+        let depth = depth.checked_sub(1)?;
+        let t = self.get(id)?;
+        if t.kind != kind::STRUCT && t.kind != kind::UNION {
+            return None;
+        }
+        for n in 0..t.count {
+            let member = t.rest + n * 12;
+            let named = word(self.types, member)?;
+            let kind = word(self.types, member + 4)?;
+            let offset = word(self.types, member + 8)?;
+            let (bits, bitfield) = if t.flag {
+                (offset & 0x00ff_ffff, offset >> 24 != 0)
+            } else {
+                (offset, false)
+            };
+            if named != 0 {
+                if self.string(named) == name {
+                    return Some((bits, kind, bitfield));
+                }
+            } else if let Some((inner, id, bitfield)) =
+                self.plain(kind).and_then(|id| self.search(id, name, depth))
+            {
+                return Some((bits.checked_add(inner)?, id, bitfield));
+            }
+        }
+        None
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn plain(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..DEPTH {
+            let t = self.get(id)?;
+            match t.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = t.word;
+                }
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    /// Bytes; `None` for what has no size.
+    fn size(&self, id: u32, depth: u32) -> Option<u32> {
+        let depth = depth.checked_sub(1)?;
+        let t = self.get(self.plain(id)?)?;
+        match t.kind {
+            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FLOAT => {
+                Some(t.word)
+            }
+            // Only 64-bit kernels have the tracepoints' types we rely on.
+            kind::PTR => Some(8),
+            kind::ARRAY => {
+                let of = self.size(word(self.types, t.rest)?, depth)?;
+                of.checked_mul(word(self.types, t.rest + 8)?)
+            }
+            _ => None,
+        }
+    }
+
+    fn get(&self, id: u32) -> Option<Type> {
+        let at = *self.starts.get((id as usize).checked_sub(1)?)?;
+        self.type_at(at as usize)
+    }
+
+    fn type_at(&self, at: usize) -> Option<Type> {
+        let info = word(self.types, at.checked_add(4)?)?;
+        Some(Type {
+            name: word(self.types, at)?,
+            kind: ((info >> 24) & 0x1f) as u8,
+            flag: info >> 31 == 1,
+            count: (info & 0xffff) as usize,
+            word: word(self.types, at + 8)?,
+            rest: at + 12,
+        })
+    }
+
+    /// Empty where the offset leads nowhere.
+    fn string(&self, at: u32) -> &'a [u8] {
+        let rest = self.strings.get(at as usize..).unwrap_or_default();
+        let end = rest.iter().position(|&b| b == 0).unwrap_or(0);
+        &rest[..end]
+    }
+}
+
+/// Bytes after the three common words; `None` for a kind that is not known.
+fn trailing(kind: u8, count: usize) -> Option<usize> {
+    Some(match kind {
+        kind::PTR
+        | kind::FWD
+        | kind::TYPEDEF
+        | kind::VOLATILE
+        | kind::CONST
+        | kind::RESTRICT
+        | kind::FUNC
+        | kind::FLOAT
+        | kind::TYPE_TAG => 0,
+        kind::INT | kind::VAR | kind::DECL_TAG => 4,
+        kind::ARRAY => 12,
+        kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => count * 12,
+        kind::ENUM | kind::FUNC_PROTO => count * 8,
+        _ => return None,
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(four.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Writes a blob type by type; ids count from 1.
+    #[derive(Default)]
+    struct Builder {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+        count: u32,
+    }
+
+    impl Builder {
+        fn new() -> Builder {
+            Builder {
+                strings: vec![0],
+                ..Builder::default()
+            }
+        }
+
+        fn name(&mut self, name: &str) -> u32 {
+            if name.is_empty() {
+                return 0;
+            }
+            let at = self.strings.len() as u32;
+            self.strings.extend_from_slice(name.as_bytes());
+            self.strings.push(0);
+            at
+        }
+
+        fn push(&mut self, name: &str, info: u32, word: u32, rest: &[u32]) -> u32 {
+            let name = self.name(name);
+            for word in [name, info, word].iter().chain(rest) {
+                self.types.extend_from_slice(&word.to_le_bytes());
+            }
+            self.count += 1;
+            self.count
+        }
+
+        fn plain(&mut self, kind: u8, name: &str, word: u32, rest: &[u32]) -> u32 {
+            self.push(name, u32::from(kind) << 24, word, rest)
+        }
+
+        fn int(&mut self, name: &str, bytes: u32) -> u32 {
+            self.plain(kind::INT, name, bytes, &[bytes * 8])
+        }
+
+        /// Members: name, type, bit offset, bit field width.
+        fn aggregate(&mut self, kind: u8, name: &str, members: &[(&str, u32, u32, u32)]) -> u32 {
+            let flag = members.iter().any(|m| m.3 != 0);
+            let mut rest = Vec::new();
+            for &(name, of, bits, width) in members {
+                rest.extend([self.name(name), of, bits | (width << 24)]);
+            }
+            let info = (u32::from(flag) << 31) | (u32::from(kind) << 24) | members.len() as u32;
+            self.push(name, info, 64, &rest)
+        }
+
+        fn blob(&self) -> Vec<u8> {
+            let mut blob = vec![0x9f, 0xeb, 1, 0];
+            let types = self.types.len() as u32;
+            for word in [24, 0, types, types, self.strings.len() as u32] {
+                blob.extend_from_slice(&word.to_le_bytes());
+            }
+            blob.extend_from_slice(&self.types);
+            blob.extend_from_slice(&self.strings);
+            blob
+        }
+    }
+
+    /// `struct s { u16 first; union { struct { u32 deep; volatile_u8 last; }; u64 pair; }; inner_t in; u32 bit:3; }`
+    fn sample() -> Vec<u8> {
+        let mut b = Builder::new();
+        let byte = b.int("u8", 1);
+        let short = b.int("u16", 2);
+        let int = b.int("u32", 4);
+        let long = b.int("u64", 8);
+        let fickle = b.plain(kind::VOLATILE, "", byte, &[]);
+        let pair = b.aggregate(
+            kind::STRUCT,
+            "",
+            &[("deep", int, 0, 0), ("last", fickle, 32, 0)],
+        );
+        let either = b.aggregate(kind::UNION, "", &[("", pair, 0, 0), ("pair", long, 0, 0)]);
+        let bytes = b.plain(kind::ARRAY, "", 0, &[byte, int, 16]);
+        let inner = b.aggregate(
+            kind::STRUCT,
+            "inner",
+            &[("pointer", 13, 0, 0), ("bytes", bytes, 64, 0)],
+        );
+        let alias = b.plain(kind::TYPEDEF, "inner_t", inner, &[]);
+        b.aggregate(
+            kind::STRUCT,
+            "s",
+            &[
+                ("first", short, 0, 0),
+                ("", either, 64, 0),
+                ("in", alias, 128, 0),
+                ("bit", int, 320, 3),
+            ],
+        );
+        b.plain(kind::TYPEDEF, "btf_trace_timer_start", long, &[]);
+        let pointer = b.plain(kind::PTR, "", 0, &[]);
+        assert_eq!(pointer, 13);
+        b.plain(kind::FUNC, "bpf_iter_tcp", 0, &[]);
+        b.blob()
+    }
+
+    #[test]
+    fn follows_paths_through_anonymous_and_named_members() {
+        let blob = sample();
+        let btf = Btf::parse(&blob).unwrap();
+        let at = |path, bytes| btf.member("s", path, Width::Exactly(bytes));
+        assert_eq!(at("first", 2), Ok(0));
+        assert_eq!(at("deep", 4), Ok(8));
+        assert_eq!(at("last", 1), Ok(12));
+        assert_eq!(at("pair", 8), Ok(8));
+        assert_eq!(at("in.pointer", 8), Ok(16));
+        assert_eq!(at("in.bytes", 16), Ok(24));
+        assert_eq!(btf.member("s", "in", Width::Any), Ok(16));
+    }
+
+    #[test]
+    fn refuses_other_widths_and_bit_fields_by_name() {
+        let blob = sample();
+        let btf = Btf::parse(&blob).unwrap();
+        let said = |path, bytes| {
+            btf.member("s", path, Width::Exactly(bytes))
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            said("deep", 8),
+            "its s.deep is 4 bytes wide where the tracer reads 8"
+        );
+        assert_eq!(
+            said("bit", 4),
+            "its s.bit is a bit field, which the tracer cannot read"
+        );
+        assert_eq!(said("in.none", 4), "its struct s has no member in.none");
+        assert_eq!(
+            btf.member("t", "x", Width::Any).unwrap_err().to_string(),
+            "its type information (BTF) has no struct t"
+        );
+    }
+
+    #[test]
+    fn knows_tracepoints_and_iterators() {
+        let blob = sample();
+        let btf = Btf::parse(&blob).unwrap();
+        assert!(btf.has_tracepoint("timer_start"));
+        assert!(!btf.has_tracepoint("timer_stop"));
+        assert!(btf.has_iterator("tcp"));
+        assert!(!btf.has_iterator("udp"));
+    }
+
+    #[test]
+    fn keeps_what_stands_before_a_kind_it_does_not_know() {
+        let mut b = Builder::new();
+        let int = b.int("u32", 4);
+        b.aggregate(kind::STRUCT, "early", &[("a", int, 32, 0)]);
+        b.plain(31, "new", 0, &[]);
+        b.aggregate(kind::STRUCT, "late", &[("a", int, 32, 0)]);
+        let blob = b.blob();
+        let btf = Btf::parse(&blob).unwrap();
+        assert_eq!(btf.member("early", "a", Width::Exactly(4)), Ok(4));
+        assert_eq!(
+            btf.member("late", "a", Width::Any),
+            Err(Missing::Struct("late".into()))
+        );
+    }
+
+    #[test]
+    fn a_name_of_two_structures_is_looked_up_in_both() {
+        let mut b = Builder::new();
+        let int = b.int("u32", 4);
+        b.aggregate(kind::STRUCT, "twice", &[("a", int, 0, 0)]);
+        b.aggregate(
+            kind::STRUCT,
+            "twice",
+            &[("a", int, 0, 0), ("b", int, 32, 0)],
+        );
+        let blob = b.blob();
+        assert_eq!(
+            Btf::parse(&blob)
+                .unwrap()
+                .member("twice", "b", Width::Exactly(4)),
+            Ok(4)
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_blob() {
+        let said = |blob: &[u8]| layout(blob).unwrap_err().to_string();
+        assert!(said(&[]).contains("shorter than its header"));
+        assert!(said(&[0; 64]).contains("magic number"));
+        let mut cut = sample();
+        cut.truncate(60);
+        assert!(said(&cut).contains("outside"), "{}", said(&cut));
+        assert!(said(&sample()).contains("no struct sock_common"));
+    }
+
+    #[test]
+    fn a_circle_of_types_ends() {
+        let mut b = Builder::new();
+        b.plain(kind::TYPEDEF, "a", 2, &[]);
+        b.plain(kind::TYPEDEF, "b", 1, &[]);
+        b.aggregate(kind::STRUCT, "s", &[("", 3, 0, 0), ("c", 1, 0, 0)]);
+        let blob = b.blob();
+        let btf = Btf::parse(&blob).unwrap();
+        assert!(btf.member("s", "d", Width::Any).is_err());
+        assert!(btf.member("s", "c", Width::Exactly(4)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            mut blob in prop::collection::vec(any::<u8>(), 0..512),
+            sane_header: bool,
+        ) {
+            if sane_header && blob.len() >= 64 {
+                let rest = (blob.len() - 24) as u32;
+                blob[..4].copy_from_slice(&[0x9f, 0xeb, 1, 0]);
+                let strings = rest / 4;
+                for (n, word) in [24, 0, rest - strings, rest - strings, strings].iter().enumerate() {
+                    blob[4 + n * 4..8 + n * 4].copy_from_slice(&u32::to_le_bytes(*word));
+                }
+            }
+            let _ = layout(&blob);
+        }
+
+        #[test]
+        fn a_damaged_blob_never_panics(at in 0usize..4096, value: u8) {
+            let mut blob = sample();
+            let at = at % blob.len();
+            blob[at] = value;
+            if let Ok(btf) = Btf::parse(&blob) {
+                for path in ["first", "deep", "last", "in.bytes", "bit", "in.pointer.x"] {
+                    let _ = btf.member("s", path, Width::Exactly(4));
+                }
+            }
+        }
+    }
+
+    /// Offsets that no supported kernel has elsewhere: `sock_common` is laid out
+    /// by hand, cache line by cache line, since 3.x, and `timer_list` has four
+    /// members on a 64-bit kernel.
+    #[test]
+    fn this_kernel_has_the_layout_that_all_kernels_share() {
+        let blob = std::fs::read(PATH)
+            .expect("this test reads the type information of the kernel it runs on");
+        let found = layout(&blob).unwrap();
+        assert_eq!(
+            (
+                found.sk_addrpair,
+                found.sk_hash,
+                found.sk_dport,
+                found.sk_num,
+                found.sk_family
+            ),
+            (0, 8, 12, 14, 16)
+        );
+        assert_eq!(found.sk_state, 18);
+        assert_eq!(
+            (found.timer_expires, found.timer_function, found.timer_flags),
+            (16, 24, 32)
+        );
+        assert_eq!(found.sk_v6_rcv_saddr, found.sk_v6_daddr + 16);
+        // A minisocket begins with a sock_common, and its timer comes after its substate.
+        assert!(
+            found.tw_substate > found.sk_v6_rcv_saddr && found.tw_timer > found.tw_substate,
+            "{found:?}"
+        );
+        assert!(
+            found.sk_protocol > found.sk_err && found.inet_sport > found.sk_protocol,
+            "{found:?}"
+        );
+        assert!(
+            found.tcp_linger2 > found.inet_sport && found.net_inum > 0,
+            "{found:?}"
+        );
+        let btf = Btf::parse(&blob).unwrap();
+        assert!(btf.has_tracepoint("inet_sock_set_state") && btf.has_iterator("tcp"));
+    }
+}

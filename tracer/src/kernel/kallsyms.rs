@@ -1,0 +1,567 @@
+//! Which code a return address belongs to, from `/proc/kallsyms`.
+//!
+//! Finds the few functions that say why a minisocket's timer was cancelled, and
+//! the handlers that say that a timer is a minisocket's. Compilers split and
+//! clone functions (`.cold`, `.part.0`, `.isra.0`, `.constprop.0`, `.llvm.123`):
+//! each copy is a range of its own with the meaning of the original. It reads
+//! any text of that form and asks the kernel nothing.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+use tracer_common::layout::{CALLERS, Caller, Callers, MEANS_REARM};
+use tracer_common::wire::Reason;
+
+/// Where the kernel lists its symbols.
+pub const PATH: &str = "/proc/kallsyms";
+
+pub const TW_TIMER_HANDLER: &str = "tw_timer_handler";
+pub const REQSK_TIMER_HANDLER: &str = "reqsk_timer_handler";
+
+/// No function asked for is longer; the last symbol of a section has no
+/// neighbour to end it.
+const LONGEST: u64 = 1 << 16;
+
+/// A function on the stack of a `timer_cancel`, and what its presence means.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    name: &'static str,
+    meaning: u32,
+    /// The module that may hold it. A same-named function of any other module
+    /// is not the one meant.
+    module: Option<&'static str>,
+}
+
+const fn known(name: &'static str, reason: Reason) -> Known {
+    Known {
+        name,
+        meaning: reason as u32,
+        module: None,
+    }
+}
+
+const fn rearm(name: &'static str) -> Known {
+    Known {
+        name,
+        meaning: MEANS_REARM,
+        module: None,
+    }
+}
+
+const fn in_module(module: &'static str, known: Known) -> Known {
+    Known {
+        module: Some(module),
+        ..known
+    }
+}
+
+/// The kernel side goes through the frames from the innermost outwards, and the
+/// first that is found here decides. That order is right where two nest:
+///
+/// - `connect()` always runs through `__inet_hash_connect`. With a bound port it
+///   calls `__inet_check_established` without a place to put the minisocket, which
+///   therefore ends it itself: the check is the inner frame. With an ephemeral port
+///   the check hands the minisocket back and has returned when
+///   `__inet_hash_connect` ends it: the check is on no frame.
+/// - `tcp_timewait_state_process` is called by `tcp_v4_rcv`. If it ends the
+///   minisocket an RST was received; if its caller does, a SYN was accepted or an
+///   RST sent. A re-arm from it has `__mod_timer` further inside.
+/// - On loopback the whole of `tcp_v4_rcv` can run on the stack of a `connect()`
+///   or `close()`, which are further out.
+/// - TPROXY ends the minisocket before the segment reaches `tcp_v4_rcv`.
+const TABLE: [Known; 19] = [
+    // Which of these is a frame depends on what the compiler inlined. Minisockets
+    // are armed by mod_timer, re-armed by mod_timer_pending.
+    rearm("__mod_timer"),
+    rearm("mod_timer"),
+    rearm("mod_timer_pending"),
+    // A CPU goes offline and its timers move on.
+    rearm("migrate_timer_list"),
+    rearm("timers_dead_cpu"),
+    known("__inet_hash_connect", Reason::ReusedByConnect),
+    known("__inet_check_established", Reason::ReusedByBoundConnect),
+    in_module(
+        "ipv6",
+        known("__inet6_check_established", Reason::ReusedByBoundConnect),
+    ),
+    known("tcp_v4_rcv", Reason::Received),
+    in_module("ipv6", known("tcp_v6_rcv", Reason::Received)),
+    known("tcp_timewait_state_process", Reason::Reset),
+    known("tcp_abort", Reason::Destroyed),
+    in_module("tcp_diag", known("tcp_diag_destroy", Reason::Destroyed)),
+    known("inet_twsk_purge", Reason::NetnsExit),
+    // 6.8 and later call it around the former.
+    known("tcp_twsk_purge", Reason::NetnsExit),
+    in_module(
+        "nf_tproxy_ipv4",
+        known("nf_tproxy_handle_time_wait4", Reason::Tproxy),
+    ),
+    in_module(
+        "nf_tproxy_ipv6",
+        known("nf_tproxy_handle_time_wait6", Reason::Tproxy),
+    ),
+    Known {
+        name: TW_TIMER_HANDLER,
+        meaning: HANDLER,
+        module: None,
+    },
+    Known {
+        name: REQSK_TIMER_HANDLER,
+        meaning: HANDLER,
+        module: None,
+    },
+];
+
+/// In [`TABLE`]: not a caller, but an address to compare `timer->function` with.
+const HANDLER: u32 = u32::MAX;
+
+/// A function, or a split-off copy of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Symbol {
+    name: &'static str,
+    meaning: u32,
+    /// From the first dot on; empty for the function itself.
+    suffix: String,
+    start: u64,
+    length: u32,
+}
+
+/// The functions that matter to the tracer, as this kernel placed them.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    found: Vec<Symbol>,
+}
+
+/// Where the timer handlers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handlers {
+    pub tw_timer: u64,
+    pub reqsk_timer: u64,
+}
+
+#[derive(Debug)]
+pub enum Error {
+    Read(io::Error),
+    /// Every address is 0: this reader may not see them.
+    Hidden,
+    /// A function without which nothing can be traced.
+    Missing(&'static str),
+    /// More copies than the kernel side has room for; the first left out.
+    TooMany {
+        found: usize,
+        first: String,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Read(why) => write!(f, "{PATH} cannot be read: {why}"),
+            Error::Hidden => write!(
+                f,
+                "{PATH} shows every address as 0: run as root or grant cap_syslog \
+                 (where kernel.kptr_restrict is 2 nobody is shown them)"
+            ),
+            Error::Missing(name) => write!(f, "{PATH} has no symbol {name}"),
+            Error::TooMany { found, first } => write!(
+                f,
+                "{PATH} has {found} functions that may end a minisocket where the tracer \
+                 has room for {CALLERS} (the first left out is {first}); please report this kernel"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Read(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+impl Symbols {
+    /// Reads a listing of the form of `/proc/kallsyms`, in any order.
+    pub fn read(mut reader: impl BufRead) -> Result<Symbols, Error> {
+        let mut found = Vec::new();
+        let mut text = Vec::with_capacity(1 << 17);
+        let mut line = Vec::with_capacity(128);
+        let mut shown = false;
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line).map_err(Error::Read)? == 0 {
+                break;
+            }
+            let Some((address, kind, full, module)) = fields(&line) else {
+                continue;
+            };
+            shown |= address != 0;
+            if !matches!(kind, b't' | b'T' | b'w' | b'W') {
+                continue;
+            }
+            text.push(address);
+            // In kernel text a dot only ever precedes what a compiler or linker
+            // added to a copy, however many of them there are.
+            let dot = full.iter().position(|&b| b == b'.').unwrap_or(full.len());
+            let Some(known) = TABLE.iter().find(|k| k.name.as_bytes() == &full[..dot]) else {
+                continue;
+            };
+            if module.is_some_and(|m| known.module.map(str::as_bytes) != Some(m)) {
+                continue;
+            }
+            let suffix = String::from_utf8_lossy(&full[dot..]).into_owned();
+            found.push(Symbol {
+                name: known.name,
+                meaning: known.meaning,
+                suffix,
+                start: address,
+                length: 0,
+            });
+        }
+        if !shown {
+            return Err(Error::Hidden);
+        }
+        text.sort_unstable();
+        for symbol in &mut found {
+            // Aliases share an address: the end is the next greater one.
+            let next = text.partition_point(|&a| a <= symbol.start);
+            let end = text.get(next).copied().unwrap_or(u64::MAX);
+            symbol.length = (end - symbol.start).min(LONGEST) as u32;
+        }
+        found.sort_by_key(|s| s.start);
+        found.dedup();
+        Ok(Symbols { found })
+    }
+
+    /// Functions of the table that this kernel lacks and whose lack costs a
+    /// reason: such ends are counted as unknown. What may be absent by
+    /// configuration (IPv6, TPROXY) or by age is not listed.
+    #[must_use]
+    pub fn unplaced(&self) -> Vec<&'static str> {
+        let has = |name| self.found.iter().any(|s| s.name == name);
+        let expected = [
+            "__inet_hash_connect",
+            "__inet_check_established",
+            "tcp_v4_rcv",
+            "tcp_timewait_state_process",
+            "tcp_abort",
+            "inet_twsk_purge",
+        ];
+        expected.into_iter().filter(|name| !has(*name)).collect()
+    }
+
+    /// The address that `timer->function` holds.
+    fn handler(&self, name: &'static str) -> Result<u64, Error> {
+        let mut copies = self.found.iter().filter(|s| s.name == name);
+        // A renamed function is still a whole one; a split-off part never is a
+        // function pointer's target.
+        let whole = |s: &&Symbol| !s.suffix.contains(".cold") && !s.suffix.contains(".part");
+        copies
+            .clone()
+            .find(|s| s.suffix.is_empty())
+            .or_else(|| copies.find(whole))
+            .map(|s| s.start)
+            .ok_or(Error::Missing(name))
+    }
+}
+
+/// Address, type, name and module of a line.
+type Fields<'a> = (u64, u8, &'a [u8], Option<&'a [u8]>);
+
+/// `None` for a line of another form.
+fn fields(line: &[u8]) -> Option<Fields<'_>> {
+    let mut words = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    let address = u64::from_str_radix(str::from_utf8(words.next()?).ok()?, 16).ok()?;
+    let kind = words.next()?;
+    let name = words.next()?;
+    let module = words
+        .next()
+        .and_then(|m| m.strip_prefix(b"[")?.strip_suffix(b"]"));
+    (kind.len() == 1).then_some((address, kind[0], name, module))
+}
+
+/// The table the kernel side compares return addresses with.
+pub fn callers(symbols: &Symbols) -> Result<Callers, Error> {
+    let mut table = [Caller::default(); CALLERS];
+    let callers = || symbols.found.iter().filter(|s| s.meaning != HANDLER);
+    if !callers().any(|s| s.meaning == MEANS_REARM && s.name.ends_with("mod_timer")) {
+        // Without it every re-arm would look like an end.
+        return Err(Error::Missing("mod_timer"));
+    }
+    let found = callers().count();
+    if let Some(first) = callers().nth(CALLERS) {
+        return Err(Error::TooMany {
+            found,
+            first: format!("{}{}", first.name, first.suffix),
+        });
+    }
+    for (row, symbol) in table.iter_mut().zip(callers()) {
+        *row = Caller {
+            start: symbol.start,
+            length: symbol.length,
+            meaning: symbol.meaning,
+        };
+    }
+    Ok(Callers { table })
+}
+
+pub fn handlers(symbols: &Symbols) -> Result<Handlers, Error> {
+    Ok(Handlers {
+        tw_timer: symbols.handler(TW_TIMER_HANDLER)?,
+        reqsk_timer: symbols.handler(REQSK_TIMER_HANDLER)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Symbols {
+        Symbols::read(text.as_bytes()).unwrap()
+    }
+
+    fn meaning_of(callers: &Callers, address: u64) -> Option<u32> {
+        callers
+            .table
+            .iter()
+            .find(|c| c.length != 0 && (c.start..c.start + u64::from(c.length)).contains(&address))
+            .map(|c| c.meaning)
+    }
+
+    const SMALL: &str = "\
+ffffffff81000000 T _text
+ffffffff81000100 t __mod_timer
+ffffffff81000200 T mod_timer
+ffffffff81000300 T tcp_v4_rcv
+ffffffff81000400 T after
+ffffffff81000500 t tw_timer_handler
+ffffffff81000600 t reqsk_timer_handler
+ffffffff81000700 T _etext
+";
+
+    #[test]
+    fn a_function_ends_where_the_next_begins() {
+        let callers = callers(&read(SMALL)).unwrap();
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_8100_02ff),
+            Some(MEANS_REARM)
+        );
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_8100_0300),
+            Some(Reason::Received as u32)
+        );
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_8100_03ff),
+            Some(Reason::Received as u32)
+        );
+        assert_eq!(meaning_of(&callers, 0xffff_ffff_8100_0400), None);
+        assert_eq!(meaning_of(&callers, 0), None);
+    }
+
+    #[test]
+    fn handlers_are_addresses_and_no_callers() {
+        let symbols = read(SMALL);
+        let found = handlers(&symbols).unwrap();
+        assert_eq!(found.tw_timer, 0xffff_ffff_8100_0500);
+        assert_eq!(found.reqsk_timer, 0xffff_ffff_8100_0600);
+        assert_eq!(
+            meaning_of(&callers(&symbols).unwrap(), found.tw_timer),
+            None
+        );
+    }
+
+    #[test]
+    fn order_of_lines_does_not_matter() {
+        let mut lines: Vec<&str> = SMALL.lines().collect();
+        lines.reverse();
+        assert_eq!(
+            callers(&read(&lines.join("\n"))).unwrap(),
+            callers(&read(SMALL)).unwrap()
+        );
+    }
+
+    #[test]
+    fn suffixed_copies_mean_the_same() {
+        for suffix in [
+            ".cold",
+            ".part.0",
+            ".isra.0",
+            ".constprop.0",
+            ".llvm.1234",
+            ".isra.0.cold",
+            ".__uniq.9.llvm.8",
+        ] {
+            let text =
+                format!("{SMALL}ffffffff81000800 t tcp_abort{suffix}\nffffffff81000880 t end\n");
+            let callers = callers(&read(&text)).unwrap();
+            let found = meaning_of(&callers, 0xffff_ffff_8100_087f);
+            assert_eq!(found, Some(Reason::Destroyed as u32), "{suffix}");
+        }
+    }
+
+    #[test]
+    fn a_longer_name_is_another_function() {
+        let text = format!(
+            "{SMALL}ffffffff81000800 t tcp_v4_rcv_more\nffffffff81000880 t __pfx_tcp_abort\n"
+        );
+        let callers = callers(&read(&text)).unwrap();
+        assert_eq!(meaning_of(&callers, 0xffff_ffff_8100_0800), None);
+        assert_eq!(meaning_of(&callers, 0xffff_ffff_8100_0880), None);
+    }
+
+    #[test]
+    fn data_is_no_function_and_ends_none() {
+        let text = format!("{SMALL}ffffffff81000380 d tcp_v4_rcv.table\n");
+        assert_eq!(
+            callers(&read(&text)).unwrap(),
+            callers(&read(SMALL)).unwrap()
+        );
+    }
+
+    #[test]
+    fn modules_count_only_where_the_function_lives_in_that_module() {
+        let text = format!(
+            "{SMALL}ffffffffc0000000 t nf_tproxy_handle_time_wait4\t[nf_tproxy_ipv4]
+ffffffffc0000100 t tcp_v6_rcv\t[ipv6]
+ffffffffc0000200 t tcp_v4_rcv\t[livepatch]
+ffffffffc0000300 t inet_twsk_purge\t[ipv6]
+"
+        );
+        let callers = callers(&read(&text)).unwrap();
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_c000_0010),
+            Some(Reason::Tproxy as u32)
+        );
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_c000_0110),
+            Some(Reason::Received as u32)
+        );
+        assert_eq!(meaning_of(&callers, 0xffff_ffff_c000_0210), None);
+        assert_eq!(meaning_of(&callers, 0xffff_ffff_c000_0310), None);
+    }
+
+    #[test]
+    fn tproxy_built_into_the_kernel_counts_too() {
+        let text = format!("{SMALL}ffffffff81000800 T nf_tproxy_handle_time_wait6\n");
+        let callers = callers(&read(&text)).unwrap();
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_8100_0800),
+            Some(Reason::Tproxy as u32)
+        );
+    }
+
+    #[test]
+    fn the_last_function_has_a_bounded_length() {
+        let text = format!("{SMALL}ffffffff81000800 T tcp_abort\n");
+        let callers = callers(&read(&text)).unwrap();
+        assert_eq!(meaning_of(&callers, 0xffff_ffff_8100_0800 + LONGEST), None);
+    }
+
+    #[test]
+    fn aliases_share_a_range() {
+        let text = format!("{SMALL}ffffffff81000300 W alias_of_tcp_v4_rcv\n");
+        let callers = callers(&read(&text)).unwrap();
+        assert_eq!(
+            meaning_of(&callers, 0xffff_ffff_8100_03ff),
+            Some(Reason::Received as u32)
+        );
+    }
+
+    #[test]
+    fn hidden_addresses_are_said() {
+        let hidden: String = SMALL
+            .lines()
+            .map(|line| format!("0000000000000000{}\n", &line[16..]))
+            .collect();
+        let said = Symbols::read(hidden.as_bytes()).unwrap_err().to_string();
+        assert!(
+            said.contains("cap_syslog") && said.contains("kptr_restrict"),
+            "{said}"
+        );
+        assert!(matches!(Symbols::read(&b""[..]), Err(Error::Hidden)));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let without = |name: &str| {
+            let text: String = SMALL
+                .lines()
+                .filter(|l| !l.ends_with(name))
+                .map(|l| format!("{l}\n"))
+                .collect();
+            read(&text)
+        };
+        let said = handlers(&without("tw_timer_handler"))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(said, "/proc/kallsyms has no symbol tw_timer_handler");
+        assert!(handlers(&without("reqsk_timer_handler")).is_err());
+        let said = callers(&without("mod_timer")).unwrap_err().to_string();
+        assert_eq!(said, "/proc/kallsyms has no symbol mod_timer");
+        assert!(read(SMALL).unplaced().contains(&"tcp_abort"));
+        assert!(!read(SMALL).unplaced().contains(&"tcp_v4_rcv"));
+    }
+
+    #[test]
+    fn a_split_handler_is_its_whole_part() {
+        let text = SMALL.replace("tw_timer_handler", "tw_timer_handler.cold")
+            + "ffffffff81000800 t tw_timer_handler.llvm.77\n";
+        assert_eq!(
+            handlers(&read(&text)).unwrap().tw_timer,
+            0xffff_ffff_8100_0800
+        );
+        let only_cold = SMALL.replace("tw_timer_handler", "tw_timer_handler.cold");
+        assert!(handlers(&read(&only_cold)).is_err());
+    }
+
+    #[test]
+    fn more_callers_than_there_is_room_for_are_refused() {
+        let mut text = SMALL.to_owned();
+        for n in 0..CALLERS {
+            text += &format!("ffffffff8200{n:02x}00 t tcp_abort.part.{n}\n");
+        }
+        let said = callers(&read(&text)).unwrap_err().to_string();
+        assert!(
+            said.contains("has 35 functions") && said.contains("tcp_abort.part.29"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn lines_of_another_form_are_passed_over() {
+        let text = format!("\n \nnonsense\n12 T\nxyz T tcp_abort\n81 TT tcp_abort\n{SMALL}");
+        assert_eq!(
+            callers(&read(&text)).unwrap(),
+            callers(&read(SMALL)).unwrap()
+        );
+    }
+
+    #[test]
+    fn this_kernel_has_every_function_that_matters() {
+        let file = std::fs::File::open(PATH)
+            .expect("this test reads the symbols of the kernel it runs on");
+        let symbols =
+            Symbols::read(io::BufReader::new(file)).expect("this test needs root or CAP_SYSLOG");
+        assert_eq!(symbols.unplaced(), Vec::<&str>::new());
+        handlers(&symbols).unwrap();
+        let callers = callers(&symbols).unwrap();
+        for reason in [
+            Reason::ReusedByConnect,
+            Reason::ReusedByBoundConnect,
+            Reason::Received,
+        ] {
+            let rows = callers.table.iter().filter(|c| c.meaning == reason as u32);
+            assert!(
+                rows.clone().count() > 0,
+                "{reason:?} is missing in {callers:?}"
+            );
+            assert!(
+                rows.clone().all(|c| c.length >= 64),
+                "{reason:?} is too short in {callers:?}"
+            );
+        }
+    }
+}

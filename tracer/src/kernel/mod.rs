@@ -1,0 +1,9 @@
+//! Everything that touches the kernel: its facts (type information, symbols,
+//! namespaces, sysctls, counters) and the programs that watch it.
+//!
+//! Values leave this room in the terms of `model`; nothing in `model` comes here.
+
+pub mod btf;
+pub mod kallsyms;
+mod mountinfo;
+pub mod netns;

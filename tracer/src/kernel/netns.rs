@@ -1,0 +1,488 @@
+//! The network namespaces of the host: finding them, and running something in one.
+//!
+//! The kernel keeps no list that userspace may read, so namespaces are found by
+//! what holds them: processes, threads, bind mounts, open descriptors. One that
+//! nothing but an open socket keeps alive is not found; its events are seen all
+//! the same. A namespace is entered only by a short-lived thread of its own, so
+//! that no other thread ever finds itself elsewhere.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::mountinfo;
+
+/// Where iproute2 keeps the namespaces it names.
+const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// A network namespace and a way into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Of its nsfs file: what `ls -l /proc/self/ns/net` and `struct net` show.
+    pub inode: u32,
+    /// Can be opened to enter it, as long as what holds it there does.
+    pub path: PathBuf,
+    /// As `ip netns` calls it, where it has such a name.
+    pub name: Option<String>,
+}
+
+/// How hard to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// Processes and this mount namespace's bind mounts: one `readlink` a
+    /// process, fit for once a second.
+    Quick,
+    /// Also threads, bind mounts of other mount namespaces, and every open
+    /// descriptor of the host: for the start and for a resync.
+    Everywhere,
+}
+
+/// Every network namespace that can be found, by inode. Processes that vanish
+/// meanwhile, and those one may not look into, are passed over; only a `/proc`
+/// that cannot be listed is an error.
+pub fn enumerate(search: Search) -> io::Result<Vec<Namespace>> {
+    let mut found = Found::default();
+    found.bind_mounts(Path::new("/proc/self/mountinfo"), Path::new("/"));
+    let mut mount_namespaces: HashSet<u64> =
+        inode_of("/proc/self/ns/mnt", "mnt").into_iter().collect();
+    let everywhere = search == Search::Everywhere;
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(entry) = entry else { continue };
+        if entry
+            .file_name()
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_digit)
+        {
+            processes.push(entry.path());
+        }
+    }
+    for process in &processes {
+        found.link(process.join("ns/net"));
+    }
+    if everywhere {
+        for process in &processes {
+            found.threads(process);
+            let mount = inode_of(process.join("ns/mnt"), "mnt");
+            if mount.is_some_and(|inode| mount_namespaces.insert(inode)) {
+                found.bind_mounts(&process.join("mountinfo"), &process.join("root"));
+            }
+        }
+        // Last, as the least lasting way in.
+        for process in &processes {
+            for entry in fs::read_dir(process.join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                found.link(entry.path());
+            }
+        }
+    }
+    Ok(found.by_inode.into_values().collect())
+}
+
+#[derive(Default)]
+struct Found {
+    by_inode: BTreeMap<u32, Namespace>,
+}
+
+impl Found {
+    /// Keeps the first way in; a name is taken from whoever knows one.
+    fn add(&mut self, inode: u32, path: PathBuf, name: Option<String>) {
+        let namespace = self.by_inode.entry(inode).or_insert_with(|| Namespace {
+            inode,
+            path,
+            name: None,
+        });
+        if namespace.name.is_none() {
+            namespace.name = name;
+        }
+    }
+
+    fn link(&mut self, path: PathBuf) {
+        if let Some(inode) = inode_of(&path, "net") {
+            self.add(inode as u32, path, None);
+        }
+    }
+
+    fn threads(&mut self, process: &Path) {
+        let tasks = process.join("task");
+        // A directory has two links and one for each directory in it.
+        if fs::metadata(&tasks).is_ok_and(|m| m.nlink() == 3) {
+            return;
+        }
+        for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
+            self.link(task.path().join("ns/net"));
+        }
+    }
+
+    /// `root` is where the mount namespace of that file begins for us.
+    fn bind_mounts(&mut self, mountinfo: &Path, root: &Path) {
+        let Ok(text) = fs::read(mountinfo) else {
+            return;
+        };
+        for mount in mountinfo::parse(&text) {
+            if mount.kind != "nsfs" {
+                continue;
+            }
+            let Some(inode) = inode_in(mount.root.as_os_str(), "net") else {
+                continue;
+            };
+            let path = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
+            // Another mount may lie on top of it.
+            if fs::metadata(&path).is_ok_and(|m| m.ino() == inode) {
+                let named = mount
+                    .point
+                    .parent()
+                    .is_some_and(|dir| NAMED.iter().any(|n| dir == *n));
+                let name = mount.point.file_name().filter(|_| named);
+                self.add(
+                    inode as u32,
+                    path,
+                    name.map(|n| n.to_string_lossy().into_owned()),
+                );
+            }
+        }
+    }
+}
+
+fn inode_of(link: impl AsRef<Path>, kind: &str) -> Option<u64> {
+    inode_in(fs::read_link(link).ok()?.as_os_str(), kind)
+}
+
+/// `net:[4026531840]` -> 4026531840.
+fn inode_in(target: &OsStr, kind: &str) -> Option<u64> {
+    target
+        .to_str()?
+        .strip_prefix(kind)?
+        .strip_prefix(":[")?
+        .strip_suffix("]")?
+        .parse()
+        .ok()
+}
+
+/// The namespace of the calling thread.
+pub fn current() -> io::Result<Namespace> {
+    let path = PathBuf::from("/proc/thread-self/ns/net");
+    let inode = inode_of(&path, "net")
+        .ok_or_else(|| io::Error::other(format!("{} leads to no namespace", path.display())))?;
+    Ok(Namespace {
+        inode: inode as u32,
+        path,
+        name: None,
+    })
+}
+
+/// What `--netns` asks for: `None` is every namespace. The error is a sentence.
+pub fn resolve(choice: &str) -> Result<Option<Namespace>, String> {
+    match choice {
+        "all" => return Ok(None),
+        "self" => {
+            let here = current().map_err(|e| format!("cannot tell this network namespace: {e}"))?;
+            // The path has to lead there from any thread.
+            return Ok(Some(Namespace {
+                path: "/proc/self/ns/net".into(),
+                ..here
+            }));
+        }
+        _ => {}
+    }
+    if choice.contains('/') {
+        return at_path(Path::new(choice), None).map(Some);
+    }
+    for directory in NAMED {
+        let path = Path::new(directory).join(choice);
+        if !choice.is_empty() && path.exists() {
+            return at_path(&path, Some(choice.to_owned())).map(Some);
+        }
+    }
+    let all = enumerate(Search::Everywhere).map_err(|e| format!("cannot list /proc: {e}"))?;
+    if let Ok(inode) = choice.parse::<u32>() {
+        return all
+            .into_iter()
+            .find(|n| n.inode == inode)
+            .map(Some)
+            .ok_or_else(|| {
+                format!(
+                    "no network namespace has inode {inode}; `lsns -t net` lists those there are"
+                )
+            });
+    }
+    let names: Vec<String> = all.into_iter().filter_map(|n| n.name).collect();
+    let known = if names.is_empty() {
+        "none has a name here (`ip netns add` gives one)".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    };
+    Err(format!(
+        "no network namespace is named {choice:?} under {}; {known}. \
+         Give all, self, a name, a path or an inode number",
+        NAMED[0]
+    ))
+}
+
+fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
+    match within(path, || current().map(|n| n.inode)).and_then(|inode| inode) {
+        Ok(inode) => Ok(Namespace {
+            inode,
+            path: path.to_owned(),
+            name,
+        }),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+            Err(format!("{} is no network namespace", path.display()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(format!(
+            "cannot enter the network namespace {}: {e}; run as root or grant cap_sys_admin",
+            path.display()
+        )),
+        Err(e) => Err(format!(
+            "cannot enter the network namespace {}: {e}",
+            path.display()
+        )),
+    }
+}
+
+/// Runs `f` in a namespace, on a thread that ends with it. A panic of `f` goes on
+/// in the caller.
+pub fn within<T: Send>(path: &Path, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    on_own_thread(|| {
+        enter(path, None)?;
+        Ok(f())
+    })?
+}
+
+/// Runs `f` in each of the namespaces in turn, all on one thread that ends with
+/// the last. One that has gone, or can no longer be entered, is an error of its own.
+pub fn visit<T: Send>(
+    namespaces: &[Namespace],
+    mut f: impl FnMut(&Namespace) -> T + Send,
+) -> io::Result<Vec<io::Result<T>>> {
+    on_own_thread(|| {
+        let enter_and_run = |n: &Namespace| {
+            enter(&n.path, Some(n.inode))?;
+            Ok(f(n))
+        };
+        namespaces.iter().map(enter_and_run).collect()
+    })
+}
+
+fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, f)?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Takes the calling thread into a namespace. The descriptor is closed at once:
+/// an open one would keep the namespace alive.
+fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
+    let file = File::open(path)?;
+    // A process id may have been used again since the path was found.
+    if inode.is_some() && inode != Some(file.metadata()?.ino() as u32) {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the network namespace has gone",
+        ));
+    }
+    Ok(move_into_link_name_space(
+        file.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    use std::sync::mpsc;
+
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+    use super::*;
+
+    /// Moves the calling thread into a new network namespace.
+    fn leave() -> u32 {
+        // SAFETY: only the network namespace of this thread changes; memory and
+        // descriptors stay shared.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+            .expect("this test makes a network namespace and needs root for it");
+        current().unwrap().inode
+    }
+
+    fn find(search: Search, inode: u32) -> Option<Namespace> {
+        enumerate(search)
+            .unwrap()
+            .into_iter()
+            .find(|n| n.inode == inode)
+    }
+
+    #[test]
+    fn finds_its_own_namespace_quickly() {
+        let here = current().unwrap();
+        let found = find(Search::Quick, here.inode).expect("every process is in /proc");
+        let seen = within(&found.path, || current().unwrap().inode).unwrap();
+        assert_eq!(seen, here.inode);
+    }
+
+    #[test]
+    fn finds_a_threads_namespace_and_then_that_of_a_descriptor() {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let inode = leave();
+            tell.send((inode, File::open("/proc/thread-self/ns/net").unwrap()))
+                .unwrap();
+            let _ = ended.recv();
+        });
+        let (inode, descriptor) = told.recv().unwrap();
+        let found = find(Search::Everywhere, inode).expect("a thread is in it");
+        assert!(found.path.to_str().unwrap().contains("/task/"), "{found:?}");
+        assert_eq!(
+            visit(std::slice::from_ref(&found), |_| current().unwrap().inode).unwrap()[0]
+                .as_ref()
+                .unwrap(),
+            &inode
+        );
+        assert_eq!(resolve(&inode.to_string()).unwrap().unwrap().inode, inode);
+
+        end.send(()).unwrap();
+        thread.join().unwrap();
+        let found = find(Search::Everywhere, inode).expect("a descriptor holds it");
+        assert!(found.path.to_str().unwrap().contains("/fd/"), "{found:?}");
+        assert_eq!(
+            within(&found.path, || current().unwrap().inode).unwrap(),
+            inode
+        );
+
+        drop(descriptor);
+        assert_eq!(
+            find(Search::Everywhere, inode),
+            None,
+            "entering it has left it open"
+        );
+        let gone = visit(&[found], |_| ()).unwrap();
+        assert_eq!(
+            gone[0].as_ref().unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn finds_bind_mounts_of_another_mount_namespace() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // It goes back to the namespace it came from: only the bind mount holds the new one.
+        let script = "mount --bind /proc/self/ns/net \"$1\" && readlink /proc/self/ns/net && \
+                      exec nsenter --net=/proc/$PPID/ns/net cat";
+        let mut child = Command::new("unshare")
+            .args(["--mount", "--net", "--", "sh", "-c", script, "sh"])
+            .arg(file.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let inode = inode_in(OsStr::new(line.trim()), "net")
+            .unwrap_or_else(|| panic!("this test needs root; unshare said {line:?}"))
+            as u32;
+        // cat answers once it runs, and so has left the namespace.
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "there").unwrap();
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        let found = find(Search::Everywhere, inode);
+        let seen = found
+            .as_ref()
+            .map(|n| within(&n.path, || current().unwrap().inode).unwrap());
+        drop(input);
+        assert!(child.wait().unwrap().success());
+        let found = found.expect("its mount is in the mount namespace of a process");
+        assert!(found.path.to_str().unwrap().contains("/root/"), "{found:?}");
+        assert_eq!((seen, found.name), (Some(inode), None));
+    }
+
+    #[test]
+    fn the_caller_stays_where_it_is() {
+        let here = current().unwrap().inode;
+        let inode = thread::spawn(|| {
+            let mine = leave();
+            let host = within(Path::new("/proc/self/ns/net"), || current().unwrap().inode).unwrap();
+            assert_ne!(host, mine);
+            assert_eq!(current().unwrap().inode, mine);
+            host
+        });
+        assert_eq!(inode.join().unwrap(), here);
+    }
+
+    #[test]
+    fn resolves_words_and_paths() {
+        let here = current().unwrap().inode;
+        assert_eq!(resolve("all").unwrap(), None);
+        assert_eq!(resolve("self").unwrap().unwrap().inode, here);
+        assert_eq!(resolve("/proc/self/ns/net").unwrap().unwrap().inode, here);
+        assert_eq!(resolve(&here.to_string()).unwrap().unwrap().inode, here);
+    }
+
+    #[test]
+    fn says_what_does_not_exist() {
+        let said = |choice: &str| resolve(choice).unwrap_err();
+        assert!(
+            said("no-such-name").contains("\"no-such-name\" under /run/netns"),
+            "{}",
+            said("no-such-name")
+        );
+        assert!(said("7").contains("inode 7"), "{}", said("7"));
+        assert!(
+            said("/no/such/path").contains("No such file"),
+            "{}",
+            said("/no/such/path")
+        );
+        assert_eq!(
+            said("/proc/self/ns/pid"),
+            "/proc/self/ns/pid is no network namespace"
+        );
+        assert_eq!(
+            said("/proc/self/status"),
+            "/proc/self/status is no network namespace"
+        );
+        assert!(
+            said("").contains("no network namespace is named \"\""),
+            "{}",
+            said("")
+        );
+    }
+
+    #[test]
+    fn links_of_another_form_lead_nowhere() {
+        for target in [
+            "net:[]",
+            "net:[x]",
+            "net:4",
+            "mnt:[4]",
+            "socket:[4]",
+            "/dev/null",
+            "",
+        ] {
+            assert_eq!(inode_in(OsStr::new(target), "net"), None, "{target}");
+        }
+        assert_eq!(
+            inode_in(OsStr::new("net:[4026531840]"), "net"),
+            Some(4_026_531_840)
+        );
+    }
+}
