@@ -1,5 +1,5 @@
 //! Running other programs. An error carries the whole command, its environment
-//! included, so that it can be pasted into a shell.
+//! included, so that what failed can be tried by hand.
 
 use std::process::{Command, Output, Stdio};
 

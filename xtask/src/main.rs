@@ -1,11 +1,13 @@
 //! The project's own chores: `cargo xtask VERB`. Each verb is a room of its
 //! own; here is only the way to them.
 
+mod ci;
 mod command;
 mod ebpf;
 mod rustc;
 mod setup;
 mod sources;
+mod suite;
 mod toolchain;
 
 use std::fmt::Arguments;
@@ -34,6 +36,14 @@ enum Verb {
     },
     /// Run clippy over the workspace and the kernel side, with warnings denied
     Lint,
+    /// Run every test, those against this machine's kernel included (needs root)
+    Test {
+        /// Without root, accept that the tests against the kernel do not run
+        #[arg(long)]
+        unprivileged: bool,
+    },
+    /// Run all that a change must pass: format, links, lints, the object, the tests
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -57,26 +67,10 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::SetupEbpf => setup::setup(&Toolchain::current()?, &target()?),
         Verb::BuildEbpf { check: false } => ebpf::build(&Toolchain::current()?, &target()?),
         Verb::BuildEbpf { check: true } => ebpf::check(&Toolchain::current()?, &target()?),
-        Verb::Lint => lint(),
+        Verb::Lint => ci::lint(&Toolchain::current()?, &target()?),
+        Verb::Test { unprivileged } => suite::test(*unprivileged),
+        Verb::Ci => ci::ci(&target()?),
     }
-}
-
-fn lint() -> Result<()> {
-    let toolchain = Toolchain::current()?;
-    command::run(
-        Command::new(&toolchain.cargo)
-            .args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ])
-            .current_dir(toolchain::root()),
-    )?;
-    ebpf::lint(&toolchain, &target()?)
 }
 
 /// One line to stdout.

@@ -1,0 +1,143 @@
+//! `ci`: everything a change must pass, in the order in which it fails fastest.
+//! `.ci/run` calls this and nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{output, run};
+use crate::toolchain::{Toolchain, root};
+use crate::{ebpf, say, setup, suite};
+
+/// What the tests against the kernel call: a program, its Debian package, and
+/// what for.
+const NEEDED: [(&str, &str, &str); 3] = [
+    ("ss", "iproute2", "counts sockets independently of twtrace"),
+    ("ip", "iproute2", "links private network namespaces"),
+    (
+        "bpftrace",
+        "bpftrace",
+        "is the second tracer of the test with a crowded kernel",
+    ),
+];
+
+pub(crate) fn ci(target: &Path) -> Result<()> {
+    packages()?;
+    let toolchain = Toolchain::current()?;
+    heading("format")?;
+    format(&toolchain)?;
+    heading("links in the documentation")?;
+    links()?;
+    heading("tools of the kernel side")?;
+    setup::setup(&toolchain, target)?;
+    heading("lints")?;
+    lint(&toolchain, target)?;
+    heading("the eBPF object is what its sources give")?;
+    ebpf::check(&toolchain, target)?;
+    heading("tests")?;
+    suite::test(false)
+}
+
+pub(crate) fn lint(toolchain: &Toolchain, target: &Path) -> Result<()> {
+    run(Command::new(&toolchain.cargo)
+        .args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ])
+        .current_dir(root()))?;
+    ebpf::lint(toolchain, target)
+}
+
+fn heading(what: &str) -> Result<()> {
+    say(format_args!("\n== {what}"))
+}
+
+fn format(toolchain: &Toolchain) -> Result<()> {
+    for manifest in ["Cargo.toml", "tracer-ebpf/Cargo.toml"] {
+        run(Command::new(&toolchain.cargo)
+            .args(["fmt", "--all", "--check", "--manifest-path", manifest])
+            .current_dir(root()))?;
+    }
+    Ok(())
+}
+
+fn packages() -> Result<()> {
+    let mut missing: Vec<&str> = Vec::new();
+    for (program, package, purpose) in NEEDED {
+        if !on_path(program) {
+            say(format_args!(
+                "{program} is missing: it {purpose}; it is in the package {package}"
+            ))?;
+            if !missing.contains(&package) {
+                missing.push(package);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    run(Command::new("apt-get").arg("update"))?;
+    run(Command::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(&missing))
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    })
+}
+
+/// Every relative link of the committed Markdown leads to a file.
+fn links() -> Result<()> {
+    let pages = output(
+        Command::new("git")
+            .args(["ls-files", "*.md"])
+            .current_dir(root()),
+    )?;
+    let mut dead = Vec::new();
+    for page in pages.lines().map(PathBuf::from) {
+        let text = fs::read_to_string(root().join(&page))
+            .with_context(|| format!("cannot read {}", page.display()))?;
+        for link in relative_links(&text) {
+            let folder = page.parent().unwrap_or(Path::new(""));
+            if !root().join(folder).join(link).exists() {
+                dead.push(format!("{} -> {link}", page.display()));
+            }
+        }
+    }
+    if !dead.is_empty() {
+        bail!("these links lead nowhere: {}", dead.join(", "));
+    }
+    Ok(())
+}
+
+fn relative_links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| {
+        let link = rest.split(')').next()?.split('#').next()?;
+        (!link.is_empty() && !link.contains("://") && !link.starts_with("mailto:")).then_some(link)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative_links;
+
+    #[test]
+    fn only_what_lies_in_the_repository_is_looked_for() {
+        let text =
+            "[a](docs/a.md), [b](docs/b.md#part), [c](https://example.org/x), [d](#here), [e]";
+        assert_eq!(
+            relative_links(text).collect::<Vec<_>>(),
+            ["docs/a.md", "docs/b.md"]
+        );
+    }
+}
