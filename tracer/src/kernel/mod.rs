@@ -4,6 +4,10 @@
 //! Values leave this room in the terms of `model`; nothing in `model` comes here.
 
 pub mod btf;
+pub mod cgroup;
+pub mod clock;
+pub mod counters;
 pub mod kallsyms;
 mod mountinfo;
 pub mod netns;
+pub mod sysctl;

@@ -1,0 +1,208 @@
+//! The kernel's own TCP counters, per network namespace: the witnesses.
+//!
+//! `/proc/net` shows the namespace of the process's first thread, so
+//! `/proc/thread-self/net` is read, by one short-lived thread that goes from
+//! namespace to namespace. What the counters count differs from what their names
+//! say and from version to version: docs/kernel.md, "Counters".
+
+use std::fs;
+use std::io;
+
+use super::clock;
+use super::netns::{self, Namespace};
+use crate::model::event::{Counters, Moment, Netns};
+
+/// From here on TW and TWKilled count births; before, they count expiries.
+const COUNTS_BIRTHS: (u32, u32) = (6, 1);
+
+/// The counters of each namespace that can still be entered.
+#[must_use]
+pub fn read(namespaces: &[Namespace]) -> Vec<(Netns, Counters)> {
+    let births = clock::kernel_version() >= COUNTS_BIRTHS;
+    let one = |namespace: &Namespace| Some((Netns(namespace.inode), read_here(births).ok()?));
+    let all = netns::visit(namespaces, one).unwrap_or_default();
+    all.into_iter()
+        .filter_map(|read| read.ok().flatten())
+        .collect()
+}
+
+/// Of the namespace that the calling thread is in.
+fn read_here(births: bool) -> io::Result<Counters> {
+    let file = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+    let from = clock::now();
+    let netstat = file("netstat")?;
+    let sockstat = file("sockstat")?;
+    // Absent where the kernel has no IPv6 or it is disabled.
+    let sockstat6 = file("sockstat6").unwrap_or_default();
+    let to = clock::now();
+    let parsed = parse(&netstat, &sockstat, &sockstat6, births);
+    let counters = parsed.map_err(|name| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the kernel shows no counter {name}"),
+        )
+    })?;
+    Ok(Counters {
+        from,
+        to,
+        ..counters
+    })
+}
+
+/// The texts of the three files, as numbers; `from` and `to` are left 0. The
+/// error is the name of a counter that is not there.
+fn parse(
+    netstat: &str,
+    sockstat: &str,
+    sockstat6: &str,
+    births: bool,
+) -> Result<Counters, &'static str> {
+    let ext = |name| tcp_ext(netstat, name).ok_or(name);
+    let tcp = |name| socket_stat(sockstat, "TCP:", name).ok_or(name);
+    Ok(Counters {
+        from: Moment(0),
+        to: Moment(0),
+        births: if births {
+            Some(ext("TW")? + ext("TWKilled")?)
+        } else {
+            None
+        },
+        reused_by_connect: ext("TWRecycled")?,
+        overflowed: ext("TCPTimeWaitOverflow")?,
+        minisockets: tcp("tw")?,
+        full_sockets: tcp("inuse")? + socket_stat(sockstat6, "TCP6:", "inuse").unwrap_or(0),
+    })
+}
+
+/// A value from a pair of lines, names above values.
+fn tcp_ext(netstat: &str, name: &str) -> Option<u64> {
+    let mut lines = netstat
+        .lines()
+        .filter_map(|line| line.strip_prefix("TcpExt: "));
+    let column = lines.next()?.split(' ').position(|word| word == name)?;
+    lines.next()?.split(' ').nth(column)?.parse().ok()
+}
+
+/// A value from a line of names each followed by its value.
+fn socket_stat(text: &str, line: &str, name: &str) -> Option<u64> {
+    let mut words = text
+        .lines()
+        .find_map(|l| l.strip_prefix(line))?
+        .split_whitespace();
+    words.find(|word| *word == name)?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+    use super::*;
+
+    const NETSTAT: &str = "\
+TcpExt: SyncookiesSent TW TWRecycled TWKilled PAWSTimewait TCPTimeWaitOverflow
+TcpExt: 1 200 30 4 5 6
+IpExt: InNoRoutes TW
+IpExt: 0 77
+";
+    const SOCKSTAT: &str = "\
+sockets: used 25
+TCP: inuse 12 orphan 1 tw 9 alloc 14 mem 3
+UDP: inuse 2 mem 0
+";
+    const SOCKSTAT6: &str = "TCP6: inuse 5\nUDP6: inuse 1\n";
+
+    #[test]
+    fn reads_the_three_files() {
+        let read = parse(NETSTAT, SOCKSTAT, SOCKSTAT6, true).unwrap();
+        assert_eq!(
+            read,
+            Counters {
+                from: Moment(0),
+                to: Moment(0),
+                births: Some(204),
+                reused_by_connect: 30,
+                overflowed: 6,
+                minisockets: 9,
+                full_sockets: 17,
+            }
+        );
+    }
+
+    #[test]
+    fn an_older_kernel_has_no_count_of_births() {
+        assert_eq!(
+            parse(NETSTAT, SOCKSTAT, SOCKSTAT6, false).unwrap().births,
+            None
+        );
+    }
+
+    #[test]
+    fn a_host_without_ipv6_has_no_second_file() {
+        assert_eq!(parse(NETSTAT, SOCKSTAT, "", true).unwrap().full_sockets, 12);
+    }
+
+    #[test]
+    fn a_counter_that_is_not_there_is_named() {
+        let netstat = NETSTAT.replace("TWRecycled", "Other");
+        assert_eq!(parse(&netstat, SOCKSTAT, "", true), Err("TWRecycled"));
+        assert_eq!(parse(NETSTAT, "TCP: inuse 1\n", "", true), Err("tw"));
+        assert_eq!(parse("", SOCKSTAT, "", false), Err("TWRecycled"));
+        assert_eq!(
+            parse("TcpExt: TW TWKilled\nTcpExt: 1\n", SOCKSTAT, "", true),
+            Err("TWKilled")
+        );
+    }
+
+    #[test]
+    fn a_namespace_has_counters_of_its_own() {
+        thread::spawn(|| {
+            let host = netns::resolve("self").unwrap().unwrap();
+            // SAFETY: only the network namespace of this thread changes.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+                .expect("this test makes a network namespace and needs root for it");
+            let up = std::process::Command::new("ip")
+                .args(["link", "set", "lo", "up"])
+                .status();
+            assert!(up.unwrap().success());
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            let tid = rustix::thread::gettid().as_raw_nonzero();
+            let path = format!("/proc/self/task/{tid}/ns/net").into();
+            let here = Namespace {
+                path,
+                ..netns::current().unwrap()
+            };
+            let gone = Namespace {
+                inode: 7,
+                ..here.clone()
+            };
+
+            let read = read(&[host, gone, here.clone()]);
+            assert_eq!(read.len(), 2, "{read:?}");
+            let (netns, open) = read[1];
+            assert_eq!(netns, Netns(here.inode));
+            assert_eq!((open.full_sockets, open.minisockets), (3, 0));
+            assert!(open.from <= open.to && open.from > Moment(0));
+
+            drop(client);
+            drop(server);
+            let closed = super::read(&[here])[0].1;
+            assert_eq!((closed.full_sockets, closed.minisockets), (1, 1));
+            let births = closed
+                .births
+                .zip(open.births)
+                .map(|(after, before)| after - before);
+            assert_eq!(
+                births,
+                (clock::kernel_version() >= COUNTS_BIRTHS).then_some(1)
+            );
+        })
+        .join()
+        .unwrap();
+    }
+}
