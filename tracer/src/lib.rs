@@ -7,3 +7,5 @@ pub mod lab;
 pub mod model;
 pub mod options;
 pub mod render;
+pub mod units;
+pub mod verbs;

@@ -1,1 +1,3 @@
 //! Pure judgements: values in, sentences out.
+
+pub mod advise;

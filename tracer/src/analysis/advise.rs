@@ -1,0 +1,207 @@
+//! Do the TIME_WAITs hurt?
+//!
+//! They hurt where a client runs out of local ports towards one destination;
+//! on the server side they cost memory only (docs/kernel.md, section 8). So
+//! the answer is the destination that is closest to its limit, and an honest
+//! "not enough data yet" where the facts for that are missing.
+
+use crate::model::snapshot::{Destination, Snapshot};
+use crate::units::{bytes, count, counted, endpoint, host, percent_of, roughly};
+
+/// Above this share of the ports, `connect()` searches long for a free one:
+/// its latency was seen to rise from microseconds to milliseconds.
+const KNEE: f64 = 0.5;
+
+/// Exhaustion within this time is near, whatever the share.
+const SOON_S: f64 = 600.0;
+
+/// A TIME_WAIT's slab object, and with its port's two bind buckets, in bytes.
+const SERVER_BYTES: u64 = 256;
+const CLIENT_BYTES: u64 = 614;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    DoesNotHurt,
+    /// Not enough data yet.
+    Undecided,
+    Near,
+    Hurts,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    pub verdict: Verdict,
+    /// How many there are, on whose side, and whether that hurts.
+    pub headline: String,
+    /// What the verdict stands on, in whole sentences.
+    pub because: String,
+}
+
+#[must_use]
+pub fn time_waits(snapshot: &Snapshot) -> Advice {
+    let failed = snapshot.connect_failures.ports_exhausted;
+    let worst = snapshot
+        .ports
+        .iter()
+        .max_by(|a, b| fill(a).total_cmp(&fill(b)));
+    let verdict = match worst {
+        _ if failed > 0 => Verdict::Hurts,
+        Some(worst) if worst.used >= worst.usable => Verdict::Hurts,
+        Some(worst) if fill(worst) >= KNEE => Verdict::Near,
+        Some(_) if soonest(snapshot).is_some() => Verdict::Near,
+        Some(_) => Verdict::DoesNotHurt,
+        None if snapshot.time_wait.side.client + snapshot.time_wait.side.unknown > 0 => {
+            Verdict::Undecided
+        }
+        None => Verdict::DoesNotHurt,
+    };
+    let near = match soonest(snapshot) {
+        Some(soonest) if worst.is_some_and(|worst| fill(worst) < KNEE) => Some(soonest),
+        _ => worst,
+    };
+    let because = match (verdict, near) {
+        (Verdict::Undecided, _) => not_enough(snapshot),
+        (Verdict::DoesNotHurt, worst) => harmless(snapshot, worst),
+        (_, Some(worst)) => pressed(failed, worst),
+        (_, None) => no_free_port(failed),
+    };
+    Advice {
+        verdict,
+        headline: format!("{}: {}", stock(snapshot), word(verdict, near)),
+        because: because + &overflow(snapshot),
+    }
+}
+
+/// The destination that runs out first, if any does soon.
+fn soonest(snapshot: &Snapshot) -> Option<&Destination> {
+    let in_s = |destination: &Destination| destination.exhausted_in_s.unwrap_or(f64::INFINITY);
+    snapshot
+        .ports
+        .iter()
+        .min_by(|a, b| in_s(a).total_cmp(&in_s(b)))
+        .filter(|soonest| in_s(soonest) <= SOON_S)
+}
+
+fn fill(destination: &Destination) -> f64 {
+    destination.used as f64 / destination.usable.max(1) as f64
+}
+
+/// `TIME_WAIT 5,204, 98 % of them on the client side`.
+fn stock(snapshot: &Snapshot) -> String {
+    let time_wait = &snapshot.time_wait;
+    let side = time_wait.side;
+    let known = side.client + side.server;
+    let whose = match (time_wait.now, side.client, side.server, side.unknown) {
+        (0, ..) => return "No TIME_WAIT now".to_owned(),
+        (_, 0, 0, _) => ", side not known yet".to_owned(),
+        (_, 0, _, 0) => ", all on the server side".to_owned(),
+        (_, _, 0, 0) => ", all on the client side".to_owned(),
+        (_, client, server, _) if client >= server => {
+            format!(", {} on the client side", percent_of(client, known))
+        }
+        (_, _, server, _) => format!(", {} on the server side", percent_of(server, known)),
+    };
+    let unknown = match (known, side.unknown) {
+        (0, _) | (_, 0) => String::new(),
+        (_, unknown) => format!(" (not known of {})", count(unknown)),
+    };
+    format!("TIME_WAIT {}{whose}{unknown}", count(time_wait.now))
+}
+
+fn word(verdict: Verdict, worst: Option<&Destination>) -> &'static str {
+    let mostly_open = worst.is_some_and(|worst| worst.time_wait * 2 < worst.used);
+    match verdict {
+        Verdict::Hurts if mostly_open => "ports run out, but not because of them.",
+        Verdict::Hurts => "they hurt, ports run out.",
+        Verdict::Near if mostly_open => "ports get scarce, but not because of them.",
+        Verdict::Near => "they are close to hurting.",
+        Verdict::DoesNotHurt => "they do not hurt.",
+        Verdict::Undecided => "not enough data yet to say whether they hurt.",
+    }
+}
+
+fn pressed(failed: u64, worst: &Destination) -> String {
+    let exhausted = match worst.exhausted_in_s {
+        _ if worst.used >= worst.usable => ", none is free".to_owned(),
+        Some(in_s) => format!(", exhausted in {} at the present rate", roughly(in_s)),
+        None => ", which the present rate does not exhaust".to_owned(),
+    };
+    let whose = if worst.time_wait * 2 < worst.used {
+        format!(
+            " Most of these ports belong to open connections, only {} to TIME_WAITs.",
+            count(worst.time_wait)
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{}Closest to its limit: {} -> {}, {} of {} ports used ({}){exhausted}.{whose}",
+        if failed > 0 {
+            no_free_port(failed) + " "
+        } else {
+            String::new()
+        },
+        host(worst.local),
+        endpoint(worst.remote, worst.remote_port),
+        count(worst.used),
+        count(worst.usable),
+        percent_of(worst.used, worst.usable),
+    )
+}
+
+fn no_free_port(failed: u64) -> String {
+    format!(
+        "{} found no free port since the start.",
+        counted(failed, "connect")
+    )
+}
+
+fn harmless(snapshot: &Snapshot, worst: Option<&Destination>) -> String {
+    let ports = match worst {
+        Some(worst) => format!(
+            "No destination uses more than {} of its local ports (the most: {}, {} of {}).",
+            percent_of(worst.used, worst.usable),
+            endpoint(worst.remote, worst.remote_port),
+            count(worst.used),
+            count(worst.usable)
+        ),
+        None => "None takes a local port from a client.".to_owned(),
+    };
+    let side = snapshot.time_wait.side;
+    let memory = match side.server {
+        0 => String::new(),
+        server => format!(
+            " The {} on the server side cost memory only, about {}.",
+            count(server),
+            bytes(server * SERVER_BYTES)
+        ),
+    };
+    let memory = match (snapshot.time_wait.now, side.server) {
+        (0, _) => return ports,
+        (now, 0) => format!(" They cost about {} of memory.", bytes(now * CLIENT_BYTES)),
+        _ => memory,
+    };
+    ports + &memory
+}
+
+fn not_enough(snapshot: &Snapshot) -> String {
+    let side = snapshot.time_wait.side;
+    if side.client == 0 {
+        format!(
+            "{} began before twtrace did, and whose side they are on shows only from new connections.",
+            counted(side.unknown, "TIME_WAIT")
+        )
+    } else {
+        "How many local ports their destinations may use has not been read yet.".to_owned()
+    }
+}
+
+fn overflow(snapshot: &Snapshot) -> String {
+    match snapshot.time_wait.overflowed {
+        0 => String::new(),
+        n => format!(
+            " {} skipped TIME_WAIT because tcp_max_tw_buckets was reached.",
+            counted(n, "close")
+        ),
+    }
+}

@@ -1,0 +1,290 @@
+//! Lines of toned text, and how blocks of them share a screen.
+//!
+//! A line knows its width without its colours, so that columns can be laid
+//! out first and coloured when they are written. Tones are few: what is wrong
+//! must be the brightest thing on the screen.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    #[default]
+    Plain,
+    /// A heading, or the number that matters.
+    Strong,
+    /// Zeros, units, the time of day.
+    Faint,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Tone {
+    const fn style(self) -> Style {
+        match self {
+            Tone::Plain => Style::new(),
+            Tone::Strong => Style::new().bold(),
+            Tone::Faint => Style::new().dimmed(),
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Warn => AnsiColor::Yellow.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default().bold(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line(Vec<(Tone, String)>);
+
+impl Line {
+    #[must_use]
+    pub fn of(tone: Tone, text: impl Into<String>) -> Line {
+        Line(vec![(tone, text.into())])
+    }
+
+    pub fn push(&mut self, tone: Tone, text: impl Into<String>) {
+        self.0.push((tone, text.into()));
+    }
+
+    #[must_use]
+    pub fn and(mut self, tone: Tone, text: impl Into<String>) -> Line {
+        self.push(tone, text);
+        self
+    }
+
+    /// In characters, all of which are taken to be one cell wide.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.0.iter().map(|(_, text)| text.chars().count()).sum()
+    }
+
+    /// One after the other.
+    #[must_use]
+    pub fn joined(mut self, right: Line) -> Line {
+        self.0.extend(right.0);
+        self
+    }
+
+    fn beside(self, right: Line, column: usize) -> Line {
+        let gap = column.saturating_sub(self.width());
+        self.and(Tone::Plain, " ".repeat(gap)).joined(right)
+    }
+
+    /// At most the first `width` cells.
+    #[must_use]
+    pub fn cut(self, width: usize) -> Line {
+        let mut left = width;
+        let mut kept = Line::default();
+        for (tone, text) in self.0 {
+            let text: String = text.chars().take(left).collect();
+            left -= text.chars().count();
+            kept.push(tone, text);
+        }
+        kept
+    }
+
+    /// The line without blanks at its end, and its newline.
+    pub fn write(&self, out: &mut dyn Write, styled: bool) -> io::Result<()> {
+        let last = self
+            .0
+            .iter()
+            .rposition(|(_, text)| !text.trim_end().is_empty());
+        for (i, (tone, text)) in self.0.iter().enumerate() {
+            let text = match last {
+                Some(last) if i < last => text.as_str(),
+                Some(last) if i == last => text.trim_end(),
+                _ => break,
+            };
+            if styled && *tone != Tone::Plain {
+                let style = tone.style();
+                write!(out, "{style}{text}{style:#}")?;
+            } else {
+                out.write_all(text.as_bytes())?;
+            }
+        }
+        out.write_all(b"\n")
+    }
+}
+
+/// Words broken into lines of at most `width` cells; all but the first begin
+/// with `indent` blanks.
+#[must_use]
+pub fn wrapped(tone: Tone, text: &str, width: usize, indent: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let blank = usize::from(!line.trim().is_empty());
+        if blank == 1 && line.chars().count() + blank + word.chars().count() > width {
+            lines.push(Line::of(
+                tone,
+                std::mem::replace(&mut line, " ".repeat(indent)),
+            ));
+        } else if blank == 1 {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(Line::of(tone, line));
+    lines
+}
+
+/// Lines that belong together and are shown or left out together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// What a block that did not fit is called.
+    pub name: &'static str,
+    pub lines: Vec<Line>,
+    /// Follows the block before it without an empty line between.
+    pub tight: bool,
+}
+
+impl Block {
+    #[must_use]
+    pub fn new(name: &'static str, lines: Vec<Line>) -> Block {
+        Block {
+            name,
+            lines,
+            tight: false,
+        }
+    }
+
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.lines.iter().map(Line::width).max().unwrap_or(0)
+    }
+
+    /// Both as one, `right` beginning `gap` cells after the widest line.
+    #[must_use]
+    pub fn beside(self, right: Block, gap: usize) -> Block {
+        let column = self.width() + gap;
+        let mut rights = right.lines.into_iter();
+        let mut lines: Vec<Line> = self
+            .lines
+            .into_iter()
+            .map(|left| left.beside(rights.next().unwrap_or_default(), column))
+            .collect();
+        lines.extend(rights.map(|right| Line::default().beside(right, column)));
+        Block {
+            name: self.name,
+            lines,
+            tight: self.tight,
+        }
+    }
+}
+
+/// Blocks below one another, an empty line between them. Where `height` does
+/// not suffice, later blocks are left out and the last line names them.
+#[must_use]
+pub fn stacked(blocks: Vec<Block>, width: usize, height: Option<usize>) -> Vec<Line> {
+    let all: usize = blocks
+        .iter()
+        .map(|block| block.lines.len() + usize::from(!block.tight))
+        .sum();
+    let all = all.saturating_sub(1);
+    let room = match height {
+        Some(height) if all > height => height.saturating_sub(1),
+        _ => usize::MAX,
+    };
+    let mut lines: Vec<Line> = Vec::new();
+    let mut left_out = Vec::new();
+    for block in blocks {
+        let between = usize::from(!lines.is_empty() && !block.tight);
+        if !left_out.is_empty() || lines.len() + between + block.lines.len() > room {
+            if lines.is_empty() {
+                lines.extend(block.lines.into_iter().take(room));
+            }
+            left_out.push(block.name);
+            continue;
+        }
+        lines.extend((0..between).map(|_| Line::default()));
+        lines.extend(block.lines);
+    }
+    if !left_out.is_empty() {
+        lines.push(Line::of(
+            Tone::Faint,
+            format!("in a taller window: {}", left_out.join(", ")),
+        ));
+    }
+    lines.into_iter().map(|line| line.cut(width)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(lines: &[Line], styled: bool) -> String {
+        let mut out = Vec::new();
+        for line in lines {
+            line.write(&mut out, styled).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    fn block(name: &'static str, lines: &[&str]) -> Block {
+        Block::new(
+            name,
+            lines
+                .iter()
+                .map(|line| Line::of(Tone::Plain, *line))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn tones_are_written_only_when_styled() {
+        let line = Line::of(Tone::Bad, "hurts")
+            .and(Tone::Plain, "  ")
+            .and(Tone::Faint, "   ");
+        assert_eq!(text(std::slice::from_ref(&line), false), "hurts\n");
+        assert_eq!(text(&[line], true), "\u{1b}[1m\u{1b}[31mhurts\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn words_wrap_and_hang() {
+        let lines = wrapped(Tone::Plain, "one two three four", 9, 2);
+        assert_eq!(text(&lines, false), "one two\n  three\n  four\n");
+        assert_eq!(
+            text(&wrapped(Tone::Plain, "unbreakable", 4, 2), false),
+            "unbreakable\n"
+        );
+    }
+
+    #[test]
+    fn blocks_stand_side_by_side() {
+        let both = block("a", &["a", "aaa"]).beside(block("b", &["b", "bb", "bbb"]), 2);
+        assert_eq!(text(&both.lines, false), "a    b\naaa  bb\n     bbb\n");
+        assert_eq!(both.width(), 8);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let blocks = || {
+            vec![
+                block("a", &["a1", "a2"]),
+                block("b", &["b1", "b2"]),
+                block("c", &["c1"]),
+            ]
+        };
+        assert_eq!(
+            text(&stacked(blocks(), 80, Some(7)), false),
+            "a1\na2\n\nb1\nb2\n\nc1\n"
+        );
+        assert_eq!(
+            text(&stacked(blocks(), 80, Some(6)), false),
+            "a1\na2\n\nb1\nb2\nin a taller window: c\n"
+        );
+        assert_eq!(
+            text(&stacked(blocks(), 80, Some(5)), false),
+            "a1\na2\nin a taller window: b, c\n"
+        );
+        assert_eq!(
+            text(&stacked(blocks(), 80, Some(2)), false),
+            "a1\nin a taller window: a, b, c\n"
+        );
+        assert_eq!(
+            text(&stacked(blocks(), 2, None), false),
+            "a1\na2\n\nb1\nb2\n\nc1\n"
+        );
+    }
+}

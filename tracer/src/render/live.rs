@@ -1,0 +1,156 @@
+//! Where snapshots go: tables one after the other ([`PlainTables`]), tables
+//! redrawn in place ([`Redrawn`]), JSON Lines ([`super::json::JsonLines`]).
+//!
+//! A sink remembers the snapshot before, because a rate lies between two.
+
+use std::io::{self, Write};
+
+use crate::model::snapshot::Snapshot;
+use crate::model::state_set::StateSet;
+use crate::render::line::{Line, stacked};
+use crate::render::text::{self, Earlier};
+
+/// Takes the snapshots of a run, in their order. Each is shown when the call returns.
+pub trait Snapshots {
+    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()>;
+
+    /// After the last one, however the run ended.
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Width of tables where no terminal says another.
+pub const PLAIN_WIDTH: usize = 80;
+
+/// The whole table, once a snapshot.
+#[derive(Debug)]
+pub struct PlainTables<W> {
+    out: W,
+    states: StateSet,
+    styled: bool,
+    earlier: Option<Earlier>,
+}
+
+impl<W: Write> PlainTables<W> {
+    /// Shows the rows of `states`.
+    pub fn new(out: W, states: StateSet, styled: bool) -> PlainTables<W> {
+        PlainTables {
+            out,
+            states,
+            styled,
+            earlier: None,
+        }
+    }
+}
+
+impl<W: Write> Snapshots for PlainTables<W> {
+    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let blocks = text::plain(snapshot, self.earlier.as_ref(), self.states, PLAIN_WIDTH);
+        let mut page = Vec::new();
+        if self.earlier.is_some() {
+            page.extend([Line::default(), Line::default()]);
+        }
+        page.extend(stacked(blocks, PLAIN_WIDTH, None));
+        self.earlier = Some(Earlier::of(snapshot));
+        write_all(&mut self.out, &page, self.styled)
+    }
+}
+
+/// Cells of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub columns: usize,
+    pub rows: usize,
+}
+
+/// Tables redrawn at the top of a terminal. What is on it when the run ends
+/// stays there.
+#[derive(Debug)]
+pub struct Redrawn<W: Write, S> {
+    out: W,
+    size: S,
+    states: StateSet,
+    styled: bool,
+    earlier: Option<Earlier>,
+    drawn: bool,
+}
+
+/// Each line is cleared behind its text and the rest of the screen after the
+/// last one, so that nothing blinks as it would if all were cleared first.
+const HOME: &str = "\x1b[H";
+const CLEAR_ALL: &str = "\x1b[2J\x1b[3J";
+const CLEAR_REST_OF_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+const HIDE_CURSOR: &str = "\x1b[?25l";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+
+impl<W: Write, S: FnMut() -> Size> Redrawn<W, S> {
+    /// Shows the rows of `states`; `size` is asked before each drawing.
+    pub fn new(out: W, size: S, states: StateSet, styled: bool) -> Redrawn<W, S> {
+        Redrawn {
+            out,
+            size,
+            states,
+            styled,
+            earlier: None,
+            drawn: false,
+        }
+    }
+}
+
+impl<W: Write, S: FnMut() -> Size> Snapshots for Redrawn<W, S> {
+    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        let size = (self.size)();
+        let blocks = text::screen(snapshot, self.earlier.as_ref(), self.states, size.columns);
+        self.earlier = Some(Earlier::of(snapshot));
+        // The last row stays free: a newline at its end would scroll the page.
+        let page = stacked(blocks, size.columns, Some(size.rows.saturating_sub(1)));
+        let mut bytes = Vec::new();
+        if !self.drawn {
+            bytes.extend_from_slice(HIDE_CURSOR.as_bytes());
+            bytes.extend_from_slice(CLEAR_ALL.as_bytes());
+            self.drawn = true;
+        }
+        bytes.extend_from_slice(HOME.as_bytes());
+        for line in &page {
+            line.write(&mut bytes, self.styled)?;
+            bytes.pop();
+            bytes.extend_from_slice(CLEAR_REST_OF_LINE.as_bytes());
+            bytes.push(b'\n');
+        }
+        bytes.extend_from_slice(CLEAR_BELOW.as_bytes());
+        self.out.write_all(&bytes)?;
+        self.out.flush()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.drawn) {
+            self.out.write_all(SHOW_CURSOR.as_bytes())?;
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write, S> Drop for Redrawn<W, S> {
+    /// A run that fails must not leave a terminal without its cursor. There is
+    /// nobody left to tell if even that cannot be written.
+    fn drop(&mut self) {
+        if self.drawn {
+            let _ = self
+                .out
+                .write_all(SHOW_CURSOR.as_bytes())
+                .and_then(|()| self.out.flush());
+        }
+    }
+}
+
+fn write_all(out: &mut dyn Write, lines: &[Line], styled: bool) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        line.write(&mut bytes, styled)?;
+    }
+    out.write_all(&bytes)?;
+    out.flush()
+}

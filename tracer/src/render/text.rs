@@ -1,0 +1,189 @@
+//! The tables of `twtrace live`, made from a snapshot alone.
+//!
+//! A page is a list of blocks, the most important first: what hurts, the
+//! states, the lives, the ends, then who and where. How many fit a screen, and
+//! what goes beside what, is [`super::line`]'s affair and [`screen`]'s.
+
+mod facts;
+mod lives;
+mod states;
+mod tables;
+
+use crate::analysis::advise::{self, Verdict};
+use crate::model::snapshot::{Exactness, Lost, Snapshot, States};
+use crate::model::state_set::StateSet;
+use crate::render::line::{Block, Line, Tone, wrapped};
+use crate::units;
+
+/// Cells between two blocks side by side.
+const GAP: usize = 3;
+
+/// What has to be known of the snapshot before to show rates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Earlier {
+    states: States,
+    elapsed_s: f64,
+}
+
+impl Earlier {
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Earlier {
+        Earlier {
+            states: snapshot.states,
+            elapsed_s: snapshot.elapsed_s,
+        }
+    }
+}
+
+/// All blocks, below one another.
+#[must_use]
+pub fn plain(
+    snapshot: &Snapshot,
+    earlier: Option<&Earlier>,
+    shown: StateSet,
+    width: usize,
+) -> Vec<Block> {
+    let mut blocks = vec![
+        head(snapshot, width),
+        states::block(snapshot, earlier, shown, width),
+        lives::block(snapshot, width),
+    ];
+    blocks.extend(facts::blocks(snapshot, width));
+    blocks.extend(tables::ports(snapshot, width));
+    blocks.extend(tables::owners(snapshot, width));
+    blocks.extend(tables::remotes(snapshot));
+    blocks.extend(tables::namespaces(snapshot, width));
+    blocks.extend(tables::other_lives(snapshot));
+    blocks
+}
+
+/// The same for a terminal: side by side where the width allows it.
+#[must_use]
+pub fn screen(
+    snapshot: &Snapshot,
+    earlier: Option<&Earlier>,
+    shown: StateSet,
+    width: usize,
+) -> Vec<Block> {
+    let states = states::narrow_block(snapshot, earlier, shown);
+    let left = width.saturating_sub(states.width() + GAP);
+    let counts = if left >= lives::NARROWEST {
+        vec![states.beside(lives::block(snapshot, left), GAP)]
+    } else {
+        vec![states, lives::block(snapshot, width)]
+    };
+    let mut blocks = vec![head(snapshot, width)];
+    blocks.extend(counts);
+    blocks.extend(facts::blocks(snapshot, width));
+    blocks.extend(tables::ports(snapshot, width));
+    blocks.extend(tables::owners(snapshot, width));
+    blocks.extend(side_by_side(
+        tables::remotes(snapshot),
+        tables::other_lives(snapshot),
+        width,
+    ));
+    blocks.extend(tables::namespaces(snapshot, width));
+    blocks
+}
+
+fn side_by_side(left: Option<Block>, right: Option<Block>, width: usize) -> Vec<Block> {
+    match (left, right) {
+        (Some(left), Some(right)) if left.width() + GAP + right.width() <= width => {
+            vec![left.beside(right, GAP)]
+        }
+        (left, right) => left.into_iter().chain(right).collect(),
+    }
+}
+
+/// Whether it hurts, and whether the numbers can be trusted.
+fn head(snapshot: &Snapshot, width: usize) -> Block {
+    let advice = advise::time_waits(snapshot);
+    let tone = match advice.verdict {
+        Verdict::Hurts => Tone::Bad,
+        Verdict::Near => Tone::Warn,
+        Verdict::DoesNotHurt => Tone::Good,
+        Verdict::Undecided => Tone::Strong,
+    };
+    let mut lines = wrapped(tone, &advice.headline, width, 0);
+    lines.extend(wrapped(Tone::Plain, &advice.because, width, 0));
+    lines.extend(doubts(snapshot, width));
+    lines.push(about(snapshot));
+    Block::new("summary", lines)
+}
+
+/// Host, time and scope: quiet, for the log and the screenshot.
+fn about(snapshot: &Snapshot) -> Line {
+    let mut parts = Vec::new();
+    if snapshot.exactness == Exactness::Exact && total(&snapshot.lost) == 0 {
+        parts.push("exact, nothing lost".to_owned());
+    }
+    parts.extend([
+        units::printable(&snapshot.host.name),
+        format!("Linux {}", snapshot.host.kernel),
+        format!("{:.0}", snapshot.time),
+        format!("after {}", units::roughly(snapshot.elapsed_s)),
+    ]);
+    if snapshot.scope.netns != "all" {
+        parts.push(format!("netns {}", units::printable(&snapshot.scope.netns)));
+    }
+    if !snapshot.scope.filter.is_empty() {
+        parts.push(format!("only {}", snapshot.scope.filter));
+    }
+    Line::of(Tone::Faint, parts.join(" · "))
+}
+
+/// What was lost and what that means for the counts; nothing where all is well.
+fn doubts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let lost = total(&snapshot.lost);
+    let (tone, text) = match (snapshot.exactness, lost) {
+        (Exactness::Exact, 0) => return Vec::new(),
+        (Exactness::Exact, _) => (
+            Tone::Plain,
+            format!(
+                "Counts are exact: {} lost ({}), put right from the kernel by {}; what the lost ones would have \
+                 said of lives and ends is missing.",
+                units::counted(lost, "event"),
+                causes(&snapshot.lost),
+                units::counted(snapshot.resyncs, "resync")
+            ),
+        ),
+        (Exactness::Approximate, 0) => (
+            Tone::Warn,
+            "Counts are approximate (~) until they have been compared with the kernel.".to_owned(),
+        ),
+        (Exactness::Approximate, _) => (
+            Tone::Warn,
+            format!(
+                "Counts are approximate (~): {} lost ({}); they are being put right from the kernel.",
+                units::counted(lost, "event"),
+                causes(&snapshot.lost)
+            ),
+        ),
+    };
+    wrapped(tone, &text, width, 0)
+}
+
+fn total(lost: &Lost) -> u64 {
+    lost.ring + lost.map + lost.recursion + lost.unseen
+}
+
+/// `ring 10, recursion 2`: the causes by which something was lost.
+pub(super) fn causes(lost: &Lost) -> String {
+    let causes = [
+        ("ring buffer full", lost.ring),
+        ("map full", lost.map),
+        ("program run skipped", lost.recursion),
+        ("unseen", lost.unseen),
+    ];
+    named_counts(&causes)
+}
+
+/// Those that are not zero, `, ` between them.
+fn named_counts(counts: &[(&str, u64)]) -> String {
+    let named: Vec<String> = counts
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(name, n)| format!("{name} {}", units::count(*n)))
+        .collect();
+    named.join(", ")
+}

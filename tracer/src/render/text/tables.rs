@@ -1,0 +1,264 @@
+//! Who and where: destinations by port headroom, owners, remote addresses,
+//! namespaces, and the time spent in the other states. Five rows each; what
+//! was left out is said.
+
+use crate::model::event::State;
+use crate::model::snapshot::{Destination, Namespace, Snapshot};
+use crate::render::line::{Block, Line, Tone};
+use crate::units::{
+    count, counted, endpoint, host, percent_of, printable, rate, roughly, seconds, shortened,
+};
+
+const ROWS: usize = 5;
+
+/// Narrowest column for a pair of addresses.
+const ADDRESSES: usize = 26;
+
+pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
+    if snapshot.ports.is_empty() {
+        return None;
+    }
+    let several = snapshot
+        .ports
+        .iter()
+        .any(|port| port.netns != snapshot.ports[0].netns);
+    let columns = 18 + 8 + 8 + 9 + 11;
+    let netns = if several && width >= ADDRESSES + columns + 12 + 11 {
+        12
+    } else {
+        0
+    };
+    let time_wait = if width >= ADDRESSES + columns + 11 {
+        11
+    } else {
+        0
+    };
+    let addresses = width
+        .saturating_sub(columns + netns + time_wait)
+        .clamp(ADDRESSES, 60);
+    let row = |cells: [&str; 8]| {
+        let [
+            netns_cell,
+            pair,
+            used,
+            share,
+            time_wait_cell,
+            connects,
+            limit,
+            full,
+        ] = cells;
+        let netns = if netns > 0 {
+            format!("{netns_cell:<netns$}")
+        } else {
+            String::new()
+        };
+        let time_wait = if time_wait > 0 {
+            format!("{time_wait_cell:>time_wait$}")
+        } else {
+            String::new()
+        };
+        format!(
+            "{netns}{pair:<addresses$}{used:>18}{share:>8}{time_wait}{connects:>8}{limit:>9}{full:>11}"
+        )
+    };
+    let heading = row([
+        "NETNS",
+        "LOCAL -> DESTINATION",
+        "PORTS USED",
+        "",
+        "TIME_WAIT",
+        "CONN/s",
+        "LIMIT/s",
+        "EXHAUSTED",
+    ]);
+    let mut lines = vec![Line::of(Tone::Strong, heading)];
+    for port in snapshot.ports.iter().take(ROWS) {
+        let pair = format!(
+            "{} -> {}",
+            host(port.local),
+            endpoint(port.remote, port.remote_port)
+        );
+        let text = row([
+            &port.netns.to_string(),
+            &shortened(&pair, addresses.saturating_sub(1)),
+            &format!("{} of {}", count(port.used), count(port.usable)),
+            &percent_of(port.used, port.usable),
+            &count(port.time_wait),
+            &rate(port.connects_per_s),
+            &rate(port.limit_per_s),
+            &exhausted(port),
+        ]);
+        lines.push(Line::of(port_tone(port), text));
+    }
+    lines.extend(more(
+        hidden(snapshot.ports.len()) + snapshot.left_out.destinations,
+        "destination",
+    ));
+    Some(Block::new("ports", lines))
+}
+
+fn exhausted(port: &Destination) -> String {
+    match port.exhausted_in_s {
+        _ if port.used >= port.usable => "now".to_owned(),
+        Some(in_s) => format!("in {}", roughly(in_s)),
+        None => "-".to_owned(),
+    }
+}
+
+fn port_tone(port: &Destination) -> Tone {
+    match (port.used, port.usable) {
+        (used, usable) if used >= usable => Tone::Bad,
+        (used, usable) if used * 2 >= usable => Tone::Warn,
+        _ => Tone::Plain,
+    }
+}
+
+/// Of these many rows, those that are not shown.
+fn hidden(rows: usize) -> u64 {
+    rows.saturating_sub(ROWS) as u64
+}
+
+fn more(hidden: u64, noun: &str) -> Option<Line> {
+    (hidden > 0).then(|| Line::of(Tone::Faint, format!("{} not shown", counted(hidden, noun))))
+}
+
+pub(super) fn owners(snapshot: &Snapshot, width: usize) -> Option<Block> {
+    if snapshot.owners.is_empty() {
+        return None;
+    }
+    let entered = snapshot.time_wait.entered;
+    let columns = 7 + 1 + 16 + 1 + 11 + 1 + 7 + 2;
+    let heading = format!(
+        "{:>7} {:<16} {:>11} {:>7}  CGROUP",
+        "PID", "CLOSED BY", "TIME_WAITs", ""
+    );
+    let mut lines = vec![Line::of(Tone::Strong, heading)];
+    for owner in snapshot.owners.iter().take(ROWS) {
+        let cgroup = printable(owner.cgroup.as_deref().unwrap_or("-"));
+        lines.push(Line::of(
+            Tone::Plain,
+            format!(
+                "{:>7} {:<16} {:>11} {:>7}  {}",
+                owner.pid,
+                printable(&owner.comm),
+                count(owner.time_wait_entered),
+                percent_of(owner.time_wait_entered, entered),
+                shortened(&cgroup, width.saturating_sub(columns).max(12))
+            ),
+        ));
+    }
+    let shown: u64 = snapshot
+        .owners
+        .iter()
+        .take(ROWS)
+        .map(|owner| owner.time_wait_entered)
+        .sum();
+    lines.extend(others(entered.saturating_sub(shown), 8, 16));
+    Some(Block::new("owners", lines))
+}
+
+pub(super) fn remotes(snapshot: &Snapshot) -> Option<Block> {
+    if snapshot.remotes.is_empty() {
+        return None;
+    }
+    let entered = snapshot.time_wait.entered;
+    let remotes = &snapshot.remotes[..snapshot.remotes.len().min(ROWS)];
+    let widest = remotes
+        .iter()
+        .map(|remote| remote.addr.to_string().len())
+        .max()
+        .unwrap_or(0)
+        .max(16);
+    let mut lines = vec![Line::of(
+        Tone::Strong,
+        format!(
+            "{:<widest$} {:>11} {:>7}",
+            "REMOTE ADDRESS", "TIME_WAITs", ""
+        ),
+    )];
+    for remote in remotes {
+        lines.push(Line::of(
+            Tone::Plain,
+            format!(
+                "{:<widest$} {:>11} {:>7}",
+                remote.addr.to_string(),
+                count(remote.time_wait_entered),
+                percent_of(remote.time_wait_entered, entered)
+            ),
+        ));
+    }
+    let shown: u64 = remotes.iter().map(|remote| remote.time_wait_entered).sum();
+    lines.extend(others(entered.saturating_sub(shown), 0, widest));
+    Some(Block::new("remote addresses", lines))
+}
+
+/// The TIME_WAITs that no row above names.
+fn others(rest: u64, indent: usize, width: usize) -> Option<Line> {
+    (rest > 0).then(|| {
+        let name = "others, unknown";
+        Line::of(
+            Tone::Faint,
+            format!("{:indent$}{name:<width$} {:>11}", "", count(rest)),
+        )
+    })
+}
+
+/// `None` for a single namespace: the table of states has said it all.
+pub(super) fn namespaces(snapshot: &Snapshot, width: usize) -> Option<Block> {
+    if snapshot.namespaces.len() < 2 {
+        return None;
+    }
+    let columns = [
+        State::Established,
+        State::TimeWait,
+        State::FinWait2,
+        State::CloseWait,
+        State::Listen,
+    ];
+    let name = width.saturating_sub(11 + columns.len() * 12).clamp(8, 24);
+    let now =
+        |namespace: &Namespace, state| namespace.states.get(state).map_or(0, |count| count.now);
+    let mut sorted: Vec<&Namespace> = snapshot.namespaces.iter().collect();
+    sorted.sort_by_key(|namespace| {
+        std::cmp::Reverse((
+            now(namespace, State::TimeWait),
+            now(namespace, State::Established),
+        ))
+    });
+    let mut heading = format!("{:<11}{:<name$}", "NETNS", "NAME");
+    heading.extend(columns.iter().map(|state| format!("{:>12}", state.name())));
+    let mut lines = vec![Line::of(Tone::Strong, heading)];
+    for namespace in sorted.iter().take(ROWS) {
+        let label = shortened(&printable(namespace.name.as_deref().unwrap_or("-")), name);
+        let mut text = format!("{:<11}{label:<name$}", namespace.netns);
+        text.extend(
+            columns
+                .iter()
+                .map(|&state| format!("{:>12}", count(now(namespace, state)))),
+        );
+        lines.push(Line::of(Tone::Plain, text));
+    }
+    lines.extend(more(hidden(snapshot.namespaces.len()), "namespace"));
+    Some(Block::new("namespaces", lines))
+}
+
+pub(super) fn other_lives(snapshot: &Snapshot) -> Option<Block> {
+    let mut lines = vec![Line::of(
+        Tone::Strong,
+        format!("{:<11} {:>9} {:>9} {:>9}", "TIME IN", "LEFT", "p50", "p99"),
+    )];
+    for (state, distribution) in &snapshot.in_state_s {
+        if let Some(summary) = distribution.summary {
+            lines.push(Line::of(
+                Tone::Plain,
+                format!(
+                    "{state:<11} {:>9} {:>9} {:>9}",
+                    count(distribution.count),
+                    seconds(summary.p50),
+                    seconds(summary.p99)
+                ),
+            ));
+        }
+    }
+    (lines.len() > 1).then(|| Block::new("time in other states", lines))
+}

@@ -1,0 +1,4 @@
+//! One file a verb. Verbs may know every other room; no room knows them.
+
+pub mod events;
+pub mod live;

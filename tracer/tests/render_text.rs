@@ -1,0 +1,143 @@
+//! The tables of `twtrace live`, as a log and as terminals of several sizes show them.
+
+mod invented;
+
+use tracer::model::snapshot::Snapshot;
+use tracer::model::state_set::StateSet;
+use tracer::render::live::{PlainTables, Redrawn, Size, Snapshots};
+
+fn plain(snapshots: &[Snapshot], states: &str) -> String {
+    let mut out = Vec::new();
+    let mut sink = PlainTables::new(&mut out, states.parse().unwrap(), false);
+    for snapshot in snapshots {
+        sink.snapshot(snapshot).unwrap();
+    }
+    sink.end().unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// What a terminal of this size shows after these snapshots.
+fn screen(snapshots: &[Snapshot], columns: usize, rows: usize) -> String {
+    let mut out = Vec::new();
+    let mut sink = Redrawn::new(&mut out, || Size { columns, rows }, StateSet::ALL, false);
+    for snapshot in snapshots {
+        sink.snapshot(snapshot).unwrap();
+    }
+    drop(sink);
+    let all = String::from_utf8(out).unwrap();
+    let last = all.rsplit("\x1b[H").next().unwrap();
+    last.replace("\x1b[K", "")
+        .replace("\x1b[J", "")
+        .replace("\x1b[?25h", "")
+}
+
+/// A second after another, with some more of everything.
+fn two_seconds(mut first: Snapshot) -> [Snapshot; 2] {
+    let second = first.clone();
+    first.elapsed_s -= 1.0;
+    for count in &mut first.states.0 {
+        count.entered = count.entered.saturating_sub(465);
+        count.left = count.left.saturating_sub(20);
+    }
+    [first, second]
+}
+
+#[test]
+fn a_busy_client_in_a_log() {
+    insta::assert_snapshot!(plain(&[invented::busy()], "all"));
+}
+
+#[test]
+fn a_quiet_server_in_a_log() {
+    insta::assert_snapshot!(plain(&[invented::quiet()], "all"));
+}
+
+#[test]
+fn losses_and_namespaces_in_a_log() {
+    insta::assert_snapshot!(plain(&[invented::lossy()], "all"));
+}
+
+#[test]
+fn only_some_states_and_rates_between_two_snapshots() {
+    let page = plain(&two_seconds(invented::busy()), "synchronized");
+    let second = page.split("\n\n\n").nth(1).unwrap();
+    assert!(
+        second.contains("465") && !second.contains("\nLISTEN "),
+        "{second}"
+    );
+    let rows: Vec<&str> = second
+        .lines()
+        .filter(|line| line.starts_with("TIME_WAIT  "))
+        .collect();
+    insta::assert_snapshot!(rows.join("\n"));
+}
+
+#[test]
+fn a_busy_client_on_a_classic_terminal() {
+    insta::assert_snapshot!(screen(&[invented::busy()], 80, 24));
+}
+
+#[test]
+fn a_busy_client_on_a_large_terminal() {
+    insta::assert_snapshot!(screen(&two_seconds(invented::busy()), 120, 40));
+}
+
+#[test]
+fn losses_on_a_large_terminal() {
+    insta::assert_snapshot!(screen(&[invented::lossy()], 120, 60));
+}
+
+#[test]
+fn no_terminal_gets_more_than_fits_it() {
+    for snapshot in [invented::busy(), invented::quiet(), invented::lossy()] {
+        for (columns, rows) in [(80, 24), (120, 40), (40, 10), (20, 3), (1, 1), (300, 100)] {
+            let page = screen(std::slice::from_ref(&snapshot), columns, rows);
+            assert!(
+                page.lines().count() < rows.max(2),
+                "{columns}x{rows}:\n{page}"
+            );
+            for line in page.lines() {
+                assert!(line.chars().count() <= columns, "{columns}x{rows}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_terminal_gets_its_cursor_back() {
+    for end_it in [true, false] {
+        let mut out = Vec::new();
+        let mut sink = Redrawn::new(
+            &mut out,
+            || Size {
+                columns: 80,
+                rows: 24,
+            },
+            StateSet::ALL,
+            true,
+        );
+        sink.snapshot(&invented::busy()).unwrap();
+        if end_it {
+            sink.end().unwrap();
+        }
+        drop(sink);
+        let all = String::from_utf8(out).unwrap();
+        assert!(all.starts_with("\x1b[?25l"), "{all}");
+        assert_eq!(all.matches("\x1b[?25h").count(), 1, "{all}");
+        assert!(all.ends_with("\x1b[?25h"), "{all}");
+    }
+}
+
+#[test]
+fn colours_change_no_word() {
+    let mut out = Vec::new();
+    PlainTables::new(&mut out, StateSet::ALL, true)
+        .snapshot(&invented::lossy())
+        .unwrap();
+    let styled = String::from_utf8(out).unwrap();
+    assert_ne!(styled, plain(&[invented::lossy()], "all"));
+    assert_eq!(
+        anstream::adapter::strip_str(&styled).to_string(),
+        plain(&[invented::lossy()], "all")
+    );
+}
