@@ -3,8 +3,14 @@
 //! Pure. Nothing here does I/O or asks the time; the same events give the same
 //! snapshot, byte for byte.
 
+mod clock;
+mod destinations;
 pub mod event;
 pub mod filter;
 pub mod happening;
+pub mod histogram;
+pub mod ledger;
+pub mod life_table;
+mod owners;
 pub mod snapshot;
 pub mod state_set;

@@ -1,0 +1,339 @@
+//! Port headroom: how many local ports each client-side destination has taken,
+//! how fast it takes more, and what its namespace allows.
+//!
+//! A port is taken per (local address, remote address, remote port), in any
+//! state, minisockets included: that is what `connect()` runs out of.
+
+use rustc_hash::FxHashMap;
+
+use super::event::{Family, NamespaceFacts, Netns, Tuple};
+use super::snapshot;
+
+/// No destination.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
+/// Seconds over which rates are smoothed.
+const SMOOTH_S: f64 = 3.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    netns: Netns,
+    family: Family,
+    local: [u8; 16],
+    remote: [u8; 16],
+    remote_port: u16,
+}
+
+#[derive(Clone, Debug)]
+struct Destination {
+    key: Key,
+    in_use: bool,
+    used: u64,
+    time_wait: u64,
+    /// Since the last tick.
+    connects: u64,
+    used_before: u64,
+    connects_per_s: f64,
+    growth_per_s: f64,
+    /// How much of the smoothing window has been filled, 0 to 1.
+    filled: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Destinations {
+    all: Vec<Destination>,
+    free: Vec<u32>,
+    by_key: FxHashMap<Key, u32>,
+    limit: usize,
+    left_out: u64,
+}
+
+impl Destinations {
+    pub(super) fn new(limit: usize) -> Destinations {
+        Destinations {
+            all: Vec::new(),
+            free: Vec::new(),
+            by_key: FxHashMap::default(),
+            limit,
+            left_out: 0,
+        }
+    }
+
+    /// A client-side socket took a local port. `connects` tells a connect from
+    /// a socket that was there before.
+    pub(super) fn take(&mut self, tuple: &Tuple, connects: bool) -> u32 {
+        let key = Key {
+            netns: tuple.netns,
+            family: tuple.family,
+            local: tuple.local,
+            remote: tuple.remote,
+            remote_port: tuple.remote_port,
+        };
+        let index = match self.by_key.get(&key) {
+            Some(&index) => index,
+            None => match self.insert(key) {
+                Some(index) => index,
+                None => {
+                    self.left_out += 1;
+                    return NOWHERE;
+                }
+            },
+        };
+        let destination = &mut self.all[index as usize];
+        destination.used += 1;
+        destination.connects += u64::from(connects);
+        if !connects {
+            // It did not grow: it was only found.
+            destination.used_before += 1;
+        }
+        index
+    }
+
+    pub(super) fn release(&mut self, index: u32) {
+        if let Some(destination) = self.all.get_mut(index as usize) {
+            destination.used -= 1;
+        }
+    }
+
+    pub(super) fn time_wait(&mut self, index: u32, entered: bool) {
+        if let Some(destination) = self.all.get_mut(index as usize) {
+            if entered {
+                destination.time_wait += 1
+            } else {
+                destination.time_wait -= 1
+            }
+        }
+    }
+
+    /// Sockets whose destination found no room.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Brings the rates up to date after `interval` seconds, and forgets
+    /// destinations that nobody uses any more.
+    pub(super) fn tick(&mut self, interval: f64) {
+        if interval <= 0.0 {
+            return;
+        }
+        let fresh = 1.0 - (-interval / SMOOTH_S).exp();
+        for index in 0..self.all.len() {
+            let d = &mut self.all[index];
+            if !d.in_use {
+                continue;
+            }
+            if d.used == 0 && d.connects == 0 && d.connects_per_s / d.filled.max(fresh) < 0.5 {
+                self.discard(index as u32);
+                continue;
+            }
+            let growth = d.used as f64 - d.used_before as f64;
+            d.connects_per_s += fresh * (d.connects as f64 / interval - d.connects_per_s);
+            d.growth_per_s += fresh * (growth / interval - d.growth_per_s);
+            d.filled += fresh * (1.0 - d.filled);
+            d.connects = 0;
+            d.used_before = d.used;
+        }
+    }
+
+    /// Least headroom first. `facts` gives what is known of a namespace;
+    /// `life_s` is how long a TIME_WAIT holds its port.
+    pub(super) fn worst<'a>(
+        &self,
+        rows: usize,
+        life_s: f64,
+        mut facts: impl FnMut(Netns) -> Option<&'a NamespaceFacts>,
+    ) -> Vec<snapshot::Destination> {
+        let mut shown: Vec<snapshot::Destination> = self
+            .all
+            .iter()
+            .filter(|d| d.in_use && d.used > 0)
+            .filter_map(|d| facts(d.key.netns).map(|facts| d.rendered(facts, life_s)))
+            .collect();
+        let headroom = |d: &snapshot::Destination| d.usable as i128 - i128::from(d.used);
+        shown.sort_by(|a, b| {
+            headroom(a).cmp(&headroom(b)).then_with(|| {
+                (a.netns, a.local, a.remote, a.remote_port).cmp(&(
+                    b.netns,
+                    b.local,
+                    b.remote,
+                    b.remote_port,
+                ))
+            })
+        });
+        shown.truncate(rows);
+        shown
+    }
+
+    fn insert(&mut self, key: Key) -> Option<u32> {
+        if self.free.is_empty() && self.all.len() >= self.limit {
+            for index in 0..self.all.len() as u32 {
+                if self.all[index as usize].in_use && self.all[index as usize].used == 0 {
+                    self.discard(index);
+                }
+            }
+        }
+        let fresh = Destination {
+            key,
+            in_use: true,
+            used: 0,
+            time_wait: 0,
+            connects: 0,
+            used_before: 0,
+            connects_per_s: 0.0,
+            growth_per_s: 0.0,
+            filled: 0.0,
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.all[index as usize] = fresh;
+                index
+            }
+            None if self.all.len() < self.limit => {
+                self.all.push(fresh);
+                (self.all.len() - 1) as u32
+            }
+            None => return None,
+        };
+        self.by_key.insert(key, index);
+        Some(index)
+    }
+
+    fn discard(&mut self, index: u32) {
+        let destination = &mut self.all[index as usize];
+        destination.in_use = false;
+        self.by_key.remove(&destination.key);
+        self.free.push(index);
+    }
+}
+
+impl Destination {
+    fn rendered(&self, facts: &NamespaceFacts, life_s: f64) -> snapshot::Destination {
+        let key = &self.key;
+        let tuple = Tuple {
+            netns: key.netns,
+            family: key.family,
+            local: key.local,
+            remote: key.remote,
+            local_port: 0,
+            remote_port: key.remote_port,
+        };
+        let (local, remote) = (tuple.local_addr(), tuple.remote_addr());
+        let loopback = local.to_canonical().is_loopback() || remote.to_canonical().is_loopback();
+        let reused = facts.tw_reuse == 1 || facts.tw_reuse == 2 && loopback;
+        let usable = usable_ports(facts);
+        let holds_s = if reused {
+            facts.tw_reuse_delay.as_secs_f64()
+        } else {
+            life_s
+        };
+        let filled = if self.filled > 0.0 { self.filled } else { 1.0 };
+        let growth = self.growth_per_s / filled;
+        let left = usable.saturating_sub(self.used);
+        snapshot::Destination {
+            netns: key.netns.0,
+            local,
+            remote,
+            remote_port: key.remote_port,
+            used: self.used,
+            time_wait: self.time_wait,
+            usable,
+            connects_per_s: self.connects_per_s / filled,
+            limit_per_s: usable as f64 / holds_s.max(0.001),
+            exhausted_in_s: (growth > 0.0).then(|| left as f64 / growth),
+        }
+    }
+}
+
+/// Ports that `connect()` may choose from.
+fn usable_ports(facts: &NamespaceFacts) -> u64 {
+    let (first, last) = facts.ports;
+    let range = (u64::from(last) + 1).saturating_sub(u64::from(first));
+    range.saturating_sub(u64::from(facts.reserved_ports))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Destinations, NOWHERE};
+    use crate::model::event::{Family, NamespaceFacts, Netns, Tuple};
+
+    fn tuple(remote: u8) -> Tuple {
+        let addr = |last| {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&[10, 0, 0, last]);
+            bytes
+        };
+        Tuple {
+            netns: Netns(1),
+            family: Family::Inet,
+            local: addr(1),
+            remote: addr(remote),
+            local_port: 40_000,
+            remote_port: 443,
+        }
+    }
+
+    fn facts(tw_reuse: u8) -> NamespaceFacts {
+        NamespaceFacts {
+            name: None,
+            ports: (32_768, 60_999),
+            reserved_ports: 4,
+            max_tw_buckets: 65_536,
+            tw_reuse,
+            tw_reuse_delay: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn the_fullest_comes_first_with_its_limit() {
+        let mut destinations = Destinations::new(16);
+        destinations.take(&tuple(2), true);
+        for _ in 0..3 {
+            destinations.take(&tuple(3), true);
+        }
+        let known = facts(2);
+        let worst = destinations.worst(9, 61.024, |_| Some(&known));
+        assert_eq!(worst.iter().map(|d| d.used).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!(worst[0].usable, 28_228);
+        // Reuse at 2 is for loopback alone.
+        assert!((worst[0].limit_per_s - 462.6).abs() < 0.1, "{worst:?}");
+        let reused = facts(1);
+        let worst = destinations.worst(9, 61.024, |_| Some(&reused));
+        assert!((worst[0].limit_per_s - 28_228.0).abs() < 1e-6, "{worst:?}");
+    }
+
+    #[test]
+    fn what_grows_is_said_to_run_out() {
+        let mut destinations = Destinations::new(16);
+        let known = facts(0);
+        for _ in 0..20 {
+            for _ in 0..100 {
+                destinations.take(&tuple(2), true);
+            }
+            destinations.tick(1.0);
+        }
+        let worst = destinations.worst(9, 61.024, |_| Some(&known));
+        assert!((worst[0].connects_per_s - 100.0).abs() < 1e-6, "{worst:?}");
+        let left = worst[0].exhausted_in_s.expect("it grows");
+        assert!((left - 262.28).abs() < 0.01, "{left}");
+    }
+
+    #[test]
+    fn nothing_is_shown_of_a_namespace_nobody_described() {
+        let mut destinations = Destinations::new(16);
+        destinations.take(&tuple(2), true);
+        assert!(destinations.worst(9, 61.0, |_| None).is_empty());
+    }
+
+    #[test]
+    fn a_full_table_says_whom_it_left_out_and_forgets_the_unused() {
+        let mut destinations = Destinations::new(2);
+        let first = destinations.take(&tuple(2), true);
+        destinations.take(&tuple(3), true);
+        assert_eq!(destinations.take(&tuple(4), true), NOWHERE);
+        assert_eq!(destinations.left_out(), 1);
+        destinations.release(first);
+        assert_ne!(destinations.take(&tuple(4), true), NOWHERE);
+    }
+}

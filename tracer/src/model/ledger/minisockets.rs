@@ -1,0 +1,427 @@
+//! The life of a minisocket: re-armed, stepped in silence, ended, vanished.
+
+use super::super::event::{Address, Arming, Moment, Netns, Reason, State};
+use super::super::happening::{Happening, What};
+use super::stories::{Slot, Story, flag};
+use super::tally::end_name;
+use super::{GRACE, Ledger};
+
+/// How a minisocket ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) at: Moment,
+    pub(super) substate: State,
+    pub(super) reason: Reason,
+    pub(super) expires: u32,
+    pub(super) pid: u32,
+}
+
+/// Live minisockets by the second (nearly) at which their timers expire.
+#[derive(Debug)]
+pub(super) struct Expiries {
+    counts: Box<[u32; 256]>,
+    /// Jiffies of 2 to this power are about a second.
+    shift: u32,
+}
+
+impl Expiries {
+    pub(super) fn new(hz: u32) -> Expiries {
+        Expiries {
+            counts: Box::new([0; 256]),
+            shift: hz.max(1).next_power_of_two().trailing_zeros(),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn add(&mut self, expires: u32) {
+        self.counts[(expires >> self.shift) as usize & 255] += 1;
+    }
+
+    #[inline(always)]
+    pub(super) fn remove(&mut self, expires: u32) {
+        self.counts[(expires >> self.shift) as usize & 255] -= 1;
+    }
+
+    /// Those that should have expired before `jiffies`, for up to a minute.
+    pub(super) fn before(&self, jiffies: u32) -> u64 {
+        let bucket = jiffies >> self.shift;
+        (1..=60)
+            .map(|back| u64::from(self.counts[bucket.wrapping_sub(back) as usize & 255]))
+            .sum()
+    }
+}
+
+impl Ledger {
+    pub(super) fn saw_timeout(&mut self, timeout: u32) {
+        if self.clock.saw_timeout(timeout) {
+            self.tally
+                .lives
+                .retune(self.clock.nominal_ns(), self.clock.slack_ns());
+        }
+    }
+
+    pub(super) fn rearm(
+        &mut self,
+        timer: Address,
+        at: Moment,
+        substate: State,
+        arming: Arming,
+        netns: Option<Netns>,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        if !matches!(substate, State::TimeWait | State::FinWait2) {
+            return;
+        }
+        if substate == State::TimeWait {
+            self.saw_timeout(arming.timeout);
+        }
+        let slot = match self
+            .stories
+            .minisocket(timer)
+            .or_else(|| self.hasten_loose(timer, tell))
+        {
+            Some(slot) => slot,
+            None if self.filtering => return,
+            None => {
+                let netns = netns.unwrap_or(Netns(0));
+                self.admit_unseen_minisocket(timer, at, substate, arming.expires, netns);
+                return;
+            }
+        };
+        let story = *self.stories.at(slot);
+        if story.is(flag::FROM_SEED) && at.0.saturating_add(GRACE) < story.seen {
+            return;
+        }
+        self.namespaces.at_mut(story.namespace).last_event = at;
+        if story.state == State::FinWait2 && substate == State::TimeWait {
+            self.step_to_time_wait(slot, at, arming.expires, tell);
+            return;
+        }
+        self.set_expires(slot, arming.expires);
+        self.stories.at_mut(slot).seen = at.0;
+        self.count_rearm(slot);
+        tell(&self.happening(slot, at, What::MinisocketRearm { state: story.state }));
+    }
+
+    /// A minisocket read in place.
+    pub(super) fn reading(
+        &mut self,
+        timer: Address,
+        at: Moment,
+        substate: State,
+        expires: u32,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let Some(slot) = self.stories.minisocket(timer) else {
+            return;
+        };
+        match (self.stories.at(slot).state, substate) {
+            (State::FinWait2, State::TimeWait) => {
+                let then = self.date_of_step(slot, expires, at);
+                self.step_to_time_wait(slot, then, expires, tell);
+            }
+            (State::TimeWait, State::TimeWait) => self.notice_silent_rearm(slot, expires),
+            _ => {}
+        }
+    }
+
+    pub(super) fn end(
+        &mut self,
+        timer: Address,
+        netns: Netns,
+        end: End,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let End {
+            at,
+            substate,
+            expires,
+            ..
+        } = end;
+        if !matches!(substate, State::TimeWait | State::FinWait2) {
+            return;
+        }
+        let slot = match self
+            .stories
+            .minisocket(timer)
+            .or_else(|| self.hasten_loose(timer, tell))
+        {
+            Some(slot) => slot,
+            None if self.filtering || self.told_twice(timer.0, at) => return,
+            None => self.admit_unseen_minisocket(timer, at, substate, expires, netns),
+        };
+        self.namespaces
+            .at_mut(self.stories.at(slot).namespace)
+            .last_event = at;
+        match (self.stories.at(slot).state, substate) {
+            (State::FinWait2, State::TimeWait) => {
+                let then = self.date_of_step(slot, expires, at);
+                self.step_to_time_wait(slot, then, expires, tell);
+            }
+            (State::TimeWait, State::TimeWait) => self.notice_silent_rearm(slot, expires),
+            _ => {}
+        }
+        self.finish(slot, &end, tell);
+    }
+
+    /// The fixed timeout makes the expiry tell when it was armed.
+    fn date_of_step(&self, slot: Slot, expires: u32, now: Moment) -> Moment {
+        let story = self.stories.at(slot);
+        let earliest = if story.is(flag::FROM_SEED) {
+            story.seen
+        } else {
+            story.born
+        };
+        Moment(
+            self.clock
+                .armed_at(expires, now)
+                .0
+                .max(earliest)
+                .min(now.0.max(earliest)),
+        )
+    }
+
+    /// An orphan's FIN arrived: from here on it is a TIME_WAIT.
+    fn step_to_time_wait(
+        &mut self,
+        slot: Slot,
+        at: Moment,
+        expires: u32,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let story = *self.stories.at(slot);
+        if story.is(flag::WHOLE) {
+            self.tally
+                .orphans
+                .lives
+                .record(at.since(Moment(story.born)));
+        }
+        let in_state = story.is(flag::DATED).then(|| at.since(story.since()));
+        if let Some(time) = in_state {
+            self.tally.spent(State::FinWait2, time);
+        }
+        self.orphans.remove(&slot);
+        self.tally.orphans.became_time_wait += 1;
+        self.count_left(story.namespace, State::FinWait2);
+        self.count_entered(story.namespace, State::TimeWait);
+        self.tally.transition(State::FinWait2, State::TimeWait);
+        self.set_expires(slot, expires);
+        let story = self.stories.at_mut(slot);
+        story.state = State::TimeWait;
+        story.since = at.0;
+        story.seen = story.seen.max(at.0);
+        story.flags = story.flags & !(flag::FROM_SEED | flag::SEEDED) | flag::DATED | flag::WHOLE;
+        self.entered_time_wait(slot, at, true);
+        let what = What::Transition {
+            from: State::FinWait2,
+            to: State::TimeWait,
+            in_state,
+            reason: None,
+        };
+        tell(&self.happening(slot, at, what));
+    }
+
+    /// It is counted among the TIME_WAITs. `entered`: just now, rather than found.
+    pub(super) fn entered_time_wait(&mut self, slot: Slot, at: Moment, entered: bool) {
+        let story = *self.stories.at(slot);
+        *self.tally.side(story.side()) += 1;
+        self.destinations.time_wait(story.destination, true);
+        self.tally.ages.enter(story.since(), at);
+        if entered {
+            self.owners.entered_time_wait(story.owner);
+            if let Some(tuple) = self.tuple(slot) {
+                self.remotes
+                    .entered_time_wait(tuple.remote_addr().to_canonical());
+            }
+        }
+    }
+
+    fn left_time_wait(&mut self, story: &Story, at: Moment, died: bool) {
+        *self.tally.side(story.side()) -= 1;
+        self.destinations.time_wait(story.destination, false);
+        self.tally.ages.leave(story.since(), at, died);
+    }
+
+    fn finish(&mut self, slot: Slot, end: &End, tell: &mut impl FnMut(&Happening)) {
+        let story = *self.stories.at(slot);
+        let at = end.at;
+        let (state, whole) = (story.state, story.is(flag::WHOLE));
+        self.count_left(story.namespace, state);
+        self.tally.transition(state, State::Close);
+        let since_then = at.since(Moment(if state == State::TimeWait {
+            story.since
+        } else {
+            story.born
+        }));
+        if state == State::TimeWait {
+            self.tally.time_wait_ended(end.reason);
+            if whole {
+                self.tally.lives.record_ns(since_then.as_nanos() as u64);
+                self.tally.lives_by_reason[end.reason as usize].record(since_then);
+            } else {
+                self.tally.ended_seeded += 1;
+            }
+            self.left_time_wait(&story, at, true);
+        } else {
+            self.tally.orphan_ended(end.reason);
+            if whole {
+                self.tally.orphans.lives.record(since_then);
+            }
+            if story.is(flag::DATED) {
+                self.tally.spent(State::FinWait2, at.since(story.since()));
+            }
+        }
+        let dated = whole || state == State::TimeWait;
+        let what = What::MinisocketEnd {
+            state,
+            reason: end_name(state, end.reason),
+            lifetime: whole.then_some(since_then),
+            since_last_arm: (dated && !whole).then_some(since_then),
+            rearmed: u32::from(story.rearmed),
+            by: self.owners.current(end.pid),
+        };
+        tell(&self.happening(slot, at, what));
+        self.remember_closed(super::Closed {
+            story,
+            at,
+            reason: None,
+        });
+        self.bury(story.key, at);
+        self.dismiss(slot);
+    }
+
+    /// It is gone, and nobody saw how.
+    pub(super) fn vanish(&mut self, slot: Slot) {
+        let story = *self.stories.at(slot);
+        self.count_left(story.namespace, story.state);
+        self.tally.transition(story.state, State::Close);
+        match story.state {
+            State::TimeWait => {
+                self.tally.time_wait_ended(Reason::Unknown);
+                self.tally.ended_seeded += 1;
+                // Until when it lived is not known; until then it did.
+                self.left_time_wait(&story, Moment(story.seen.max(story.since)), false);
+            }
+            State::FinWait2 if story.is(flag::MINISOCKET) => {
+                self.tally.orphan_ended(Reason::Unknown)
+            }
+            _ => {}
+        }
+        self.dismiss(slot);
+    }
+
+    /// Takes back what a seed counted twice. It has not changed since.
+    pub(super) fn unseed(&mut self, slot: Slot) {
+        let story = *self.stories.at(slot);
+        let seeded = story.is(flag::SEEDED);
+        let counts = [
+            self.tally.states.of(story.state),
+            self.namespaces
+                .at_mut(story.namespace)
+                .counts
+                .of(story.state),
+        ];
+        for count in counts.into_iter().flatten() {
+            *(if seeded {
+                &mut count.seeded
+            } else {
+                &mut count.entered
+            }) -= 1;
+        }
+        if story.state == State::TimeWait {
+            self.left_time_wait(&story, Moment(story.seen), false);
+        } else {
+            let orphans = &mut self.tally.orphans;
+            *(if seeded {
+                &mut orphans.seeded
+            } else {
+                &mut orphans.entered
+            }) -= 1;
+        }
+        self.dismiss(slot);
+    }
+
+    /// A minisocket that is told of without having been born in sight.
+    fn admit_unseen_minisocket(
+        &mut self,
+        timer: Address,
+        at: Moment,
+        state: State,
+        expires: u32,
+        netns: Netns,
+    ) -> Slot {
+        let namespace = self.namespace(netns);
+        let story = Story {
+            namespace,
+            ..self.found_minisocket(timer, at, state, expires)
+        };
+        let slot = self.admit_unseen(story);
+        // It was there when the seed began, if one runs.
+        let seen_from = self
+            .seeding
+            .as_ref()
+            .map_or(at, |seeding| seeding.began().min(at));
+        self.count_found_minisocket(slot, seen_from, true);
+        slot
+    }
+
+    /// The story of a minisocket that was alive before it was found at `at`.
+    pub(super) fn found_minisocket(
+        &self,
+        timer: Address,
+        at: Moment,
+        state: State,
+        expires: u32,
+    ) -> Story {
+        let armed = match state {
+            State::TimeWait => self.clock.armed_at(expires, at).min(at),
+            _ => at,
+        };
+        Story {
+            key: timer.0,
+            since: armed.0,
+            born: armed.0,
+            seen: at.0,
+            state,
+            expires,
+            flags: flag::MINISOCKET,
+            ..Story::BLANK
+        }
+    }
+
+    /// Everything but its state's count.
+    pub(super) fn count_found_minisocket(&mut self, slot: Slot, at: Moment, seeded: bool) {
+        if self.stories.at(slot).state == State::TimeWait {
+            let at = at.max(self.stories.at(slot).since());
+            self.entered_time_wait(slot, at, false);
+        } else if seeded {
+            self.tally.orphans.seeded += 1;
+        } else {
+            self.tally.orphans.entered += 1;
+        }
+    }
+
+    fn set_expires(&mut self, slot: Slot, expires: u32) {
+        let before = std::mem::replace(&mut self.stories.at_mut(slot).expires, expires);
+        self.expiries.remove(before);
+        self.expiries.add(expires);
+    }
+
+    /// An expiry later than the last known arming's, by more than the jiffy
+    /// that reading it may be off: the timer was set anew without an event.
+    pub(super) fn notice_silent_rearm(&mut self, slot: Slot, expires: u32) {
+        let later = expires.wrapping_sub(self.stories.at(slot).expires) as i32;
+        if later > 1 {
+            self.set_expires(slot, expires);
+            self.count_rearm(slot);
+        }
+    }
+
+    fn count_rearm(&mut self, slot: Slot) {
+        let story = self.stories.at_mut(slot);
+        story.rearmed = story.rearmed.saturating_add(1);
+        if story.state == State::TimeWait {
+            self.tally.rearmed += 1;
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The ledger: every event becomes part of a socket's story, and every story
+//! is counted.
+//!
+//! Pure and deterministic. It does no I/O and asks no clock: seeds, readings
+//! and the kernel's own counters come to it as events like any other. For
+//! every state and namespace, after every event, `now = seeded + entered −
+//! left`.
+
+mod births;
+mod minisockets;
+mod namespaces;
+mod report;
+mod seeding;
+mod steps;
+mod stories;
+mod tally;
+mod witness;
+
+use std::collections::VecDeque;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use self::births::{Closed, Loose};
+use self::minisockets::Expiries;
+use self::namespaces::Namespaces;
+use self::seeding::Seeding;
+use self::stories::{Slot, Stories, Story, flag};
+use self::tally::Tally;
+use self::witness::Doubts;
+use super::clock::Clock;
+use super::destinations::{Destinations, NOWHERE};
+use super::event::{Address, Arming, Event, Lost, Moment, Netns, State, Tick, Tuple};
+use super::filter::Filter;
+use super::happening::{Happening, Side, SocketId, What};
+use super::owners::{Owners, Remotes};
+
+pub use self::report::Frame;
+pub use self::witness::Doubt;
+
+/// Two reports of one moment may be stamped this far apart: a step is traced
+/// before the state is stored, and a seed reads it without a lock. Nanoseconds.
+const GRACE: u64 = 1_000_000;
+
+/// What a ledger needs to know before the first event.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub tick: Tick,
+    pub filter: Filter,
+    /// When the run began.
+    pub started: Moment,
+    pub limits: Limits,
+}
+
+impl Config {
+    #[must_use]
+    pub fn new(tick: Tick, filter: Filter, started: Moment) -> Config {
+        Config {
+            tick,
+            filter,
+            started,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds of the tables that a busy host would grow without end.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Processes remembered, live owners included.
+    pub processes: usize,
+    /// Remote addresses remembered.
+    pub remotes: usize,
+    /// Destinations remembered.
+    pub destinations: usize,
+    /// Owners and remotes in a snapshot.
+    pub rows: usize,
+    /// Destinations in a snapshot.
+    pub ports: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            processes: 65_536,
+            remotes: 4096,
+            destinations: 65_536,
+            rows: 100,
+            ports: 20,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    config: Config,
+    filtering: bool,
+    clock: Clock,
+    stories: Stories,
+    namespaces: Namespaces,
+    tally: Tally,
+    owners: Owners,
+    remotes: Remotes,
+    destinations: Destinations,
+    /// Listening sockets by namespace and port.
+    listeners: FxHashMap<(u32, u16), u32>,
+    /// Minisockets in FIN_WAIT2: they may step without an event.
+    orphans: FxHashSet<Slot>,
+    expiries: Expiries,
+    /// Stories whose side is yet to be told from their ports.
+    sideless: Vec<(Slot, u64)>,
+    loose: VecDeque<Loose>,
+    closed: VecDeque<Closed>,
+    seeding: Option<Seeding>,
+    /// An event later than this comes after all that the seed could clash with.
+    settle_after: u64,
+    /// The initial seed is done.
+    seeded: bool,
+    resyncs: u64,
+    lost: Lost,
+    doubts: Doubts,
+}
+
+impl Ledger {
+    #[must_use]
+    pub fn new(config: Config) -> Ledger {
+        let clock = Clock::new(config.tick);
+        Ledger {
+            filtering: !config.filter.is_empty(),
+            tally: Tally::new(&clock),
+            stories: Stories::new(),
+            namespaces: Namespaces::default(),
+            owners: Owners::new(config.limits.processes),
+            remotes: Remotes::new(config.limits.remotes),
+            destinations: Destinations::new(config.limits.destinations),
+            listeners: FxHashMap::default(),
+            orphans: FxHashSet::default(),
+            expiries: Expiries::new(config.tick.hz),
+            sideless: Vec::new(),
+            loose: VecDeque::new(),
+            closed: VecDeque::new(),
+            seeding: None,
+            settle_after: u64::MAX,
+            seeded: false,
+            resyncs: 0,
+            lost: Lost::default(),
+            doubts: Doubts::default(),
+            clock,
+            config,
+        }
+    }
+
+    /// Adds one event, and tells what it means for whose story.
+    #[inline]
+    pub fn apply(&mut self, event: &Event, tell: &mut impl FnMut(&Happening)) {
+        match *event {
+            Event::Step(ref step) => {
+                self.pass(step.at, tell);
+                self.step(step, tell);
+            }
+            Event::Birth {
+                socket,
+                timer,
+                at,
+                from,
+                substate,
+                arming,
+                tuple,
+            } => {
+                self.pass(at, tell);
+                let birth = births::Birth {
+                    timer,
+                    at,
+                    substate,
+                    arming,
+                };
+                self.birth(socket, from, tuple.as_ref(), birth, tell);
+            }
+            Event::Rearm {
+                timer,
+                at,
+                substate,
+                arming,
+                netns,
+            } => {
+                self.pass(at, tell);
+                self.rearm(timer, at, substate, arming, netns, tell);
+            }
+            Event::End {
+                timer,
+                at,
+                substate,
+                reason,
+                expires,
+                netns,
+                pid,
+            } => {
+                self.pass(at, tell);
+                let end = minisockets::End {
+                    at,
+                    substate,
+                    reason,
+                    expires,
+                    pid,
+                };
+                self.end(timer, netns, end, tell);
+            }
+            Event::Process {
+                pid,
+                comm,
+                cgroup,
+                kernel_thread,
+            } => {
+                self.owners.name(pid, comm, cgroup, kernel_thread);
+            }
+            Event::Seed(ref seed) => self.seed(seed),
+            Event::Reading {
+                timer,
+                at,
+                substate,
+                expires,
+            } => {
+                self.reading(timer, at, substate, expires, tell);
+            }
+            Event::Requests { netns, born, died } => {
+                if !self.filtering {
+                    let namespace = self.namespace(netns);
+                    self.namespaces.at_mut(namespace).requests.moved(born, died);
+                }
+            }
+            Event::SeedRequests {
+                netns,
+                found,
+                born,
+                died,
+                exact,
+            } => {
+                if !self.filtering {
+                    let initial = !self.seeded;
+                    let namespace = self.namespace(netns);
+                    let requests = &mut self.namespaces.at_mut(namespace).requests;
+                    let wrong = requests.anchor(found, born, died, exact, initial);
+                    self.found_wrong(wrong);
+                }
+            }
+            Event::Namespace { netns, ref facts } => {
+                let namespace = self.namespace(netns);
+                self.namespaces.at_mut(namespace).facts = Some(facts.clone());
+                if !self.sideless.is_empty() && self.seeding.is_none() {
+                    self.tell_sides();
+                }
+            }
+            Event::Counters {
+                netns,
+                ref counters,
+            } => self.counters(netns, counters),
+            Event::Lost(lost) => self.lost = lost,
+        }
+    }
+
+    /// Timers of the minisockets that may have stepped to TIME_WAIT in silence.
+    pub fn undecided(&self) -> impl Iterator<Item = Address> + '_ {
+        self.orphans
+            .iter()
+            .map(|&slot| Address(self.stories.at(slot).key))
+    }
+
+    /// Half-open requests moved while a seed counted them: to be counted again
+    /// in a quiet moment.
+    #[must_use]
+    pub fn inexact_requests(&self) -> bool {
+        self.namespaces
+            .iter()
+            .any(|namespace| namespace.requests.inexact)
+    }
+
+    /// Time has come to `at`: what waited for that is settled.
+    #[inline(always)]
+    fn pass(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
+        if at.0 > self.settle_after {
+            self.settle_seed(tell);
+        }
+        if !self.loose.is_empty() {
+            self.settle_loose(at, tell);
+        }
+    }
+
+    fn namespace(&mut self, netns: Netns) -> u32 {
+        let newborn = self.seeded && self.seeding.is_none();
+        self.namespaces.index(netns, newborn)
+    }
+
+    #[inline(always)]
+    fn count_seeded(&mut self, namespace: u32, state: State) {
+        if let Some(count) = self.tally.states.of(state) {
+            count.seeded += 1;
+        }
+        if let Some(count) = self.namespaces.at_mut(namespace).counts.of(state) {
+            count.seeded += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn count_entered(&mut self, namespace: u32, state: State) {
+        if let Some(count) = self.tally.states.of(state) {
+            count.entered += 1;
+        }
+        if let Some(count) = self.namespaces.at_mut(namespace).counts.of(state) {
+            count.entered += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn count_left(&mut self, namespace: u32, state: State) {
+        if let Some(count) = self.tally.states.of(state) {
+            count.left += 1;
+        }
+        if let Some(count) = self.namespaces.at_mut(namespace).counts.of(state) {
+            count.left += 1;
+        }
+    }
+
+    /// Takes a story in: everything but its state's count.
+    fn admit(&mut self, story: Story) -> Slot {
+        let namespace = self.namespaces.at_mut(story.namespace);
+        let minisocket = story.is(flag::MINISOCKET);
+        *(if minisocket {
+            &mut namespace.minisockets
+        } else {
+            &mut namespace.full_sockets
+        }) += 1;
+        self.owners.hold(story.owner);
+        let slot = self.stories.insert(story);
+        if minisocket {
+            self.expiries.add(story.expires);
+            if story.state == State::FinWait2 {
+                self.orphans.insert(slot);
+            }
+        }
+        self.list_port(slot);
+        slot
+    }
+
+    /// Lets a story go: everything but its state's count.
+    fn dismiss(&mut self, slot: Slot) {
+        self.unlist_port(slot);
+        let story = *self.stories.at(slot);
+        let namespace = self.namespaces.at_mut(story.namespace);
+        if story.is(flag::MINISOCKET) {
+            namespace.minisockets -= 1;
+            self.expiries.remove(story.expires);
+            if story.state == State::FinWait2 {
+                self.orphans.remove(&slot);
+            }
+        } else {
+            namespace.full_sockets -= 1;
+        }
+        self.owners.release(story.owner);
+        self.destinations.release(story.destination);
+        self.stories.remove(slot);
+    }
+
+    fn own(&mut self, slot: Slot, owner: u32) {
+        let before = std::mem::replace(&mut self.stories.at_mut(slot).owner, owner);
+        if before != owner {
+            self.owners.hold(owner);
+            self.owners.release(before);
+        }
+    }
+
+    fn give_side(&mut self, slot: Slot, side: Side) {
+        let story = self.stories.at_mut(slot);
+        let before = story.side();
+        story.set_side(side);
+        if story.state == State::TimeWait && before != side {
+            *self.tally.side(before) -= 1;
+            *self.tally.side(side) += 1;
+        }
+    }
+
+    /// A client's local port is known: it counts towards its destination.
+    fn take_port(&mut self, slot: Slot, connects: bool) {
+        let story = self.stories.at(slot);
+        if story.side() != Side::Client || story.local_port == 0 || story.destination != NOWHERE {
+            return;
+        }
+        let time_wait = story.state == State::TimeWait;
+        let Some(tuple) = self.tuple(slot) else {
+            return;
+        };
+        let destination = self.destinations.take(&tuple, connects);
+        self.stories.at_mut(slot).destination = destination;
+        if time_wait {
+            self.destinations.time_wait(destination, true);
+        }
+    }
+
+    fn list_port(&mut self, slot: Slot) {
+        let story = self.stories.at_mut(slot);
+        if story.state == State::Listen && story.local_port != 0 && !story.is(flag::LISTED) {
+            story.set(flag::LISTED, true);
+            *self
+                .listeners
+                .entry((story.namespace, story.local_port))
+                .or_default() += 1;
+        }
+    }
+
+    fn unlist_port(&mut self, slot: Slot) {
+        let story = self.stories.at_mut(slot);
+        if story.is(flag::LISTED) {
+            story.set(flag::LISTED, false);
+            let key = (story.namespace, story.local_port);
+            if let Some(count) = self.listeners.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.listeners.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Tells sides from ports: a local port that somebody listens on is a
+    /// server's, one of the ephemeral range a client's.
+    fn tell_sides(&mut self) {
+        for (slot, id) in std::mem::take(&mut self.sideless) {
+            let story = *self.stories.at(slot);
+            if story.id != id || story.side() != Side::Unknown {
+                continue;
+            }
+            let namespace = self.namespaces.at(story.namespace);
+            let side = if story.state == State::Listen
+                || self
+                    .listeners
+                    .contains_key(&(story.namespace, story.local_port))
+            {
+                Side::Server
+            } else if let Some(facts) = &namespace.facts {
+                let (first, last) = facts.ports;
+                if (first..=last).contains(&story.local_port) {
+                    Side::Client
+                } else {
+                    continue;
+                }
+            } else {
+                self.sideless.push((slot, id));
+                continue;
+            };
+            self.give_side(slot, side);
+            self.take_port(slot, false);
+        }
+    }
+
+    fn tuple(&self, slot: Slot) -> Option<Tuple> {
+        let story = self.stories.at(slot);
+        story.tuple(self.namespaces.at(story.namespace).netns)
+    }
+
+    #[inline(always)]
+    fn happening(&self, slot: Slot, at: Moment, what: What) -> Happening {
+        let story = self.stories.at(slot);
+        Happening {
+            at,
+            socket: SocketId(story.id),
+            side: story.side(),
+            tuple: self.tuple(slot),
+            owner: self.owners.process(story.owner),
+            what,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Network namespaces: their counts, what is known of them, and the gauge of
+//! half-open requests, which the kernel side keeps rather than sends.
+
+use rustc_hash::FxHashMap;
+
+use super::super::event::{Moment, NamespaceFacts, Netns};
+use super::tally::Counts;
+use super::witness::Testimony;
+
+/// A namespace without sockets is forgotten after this much silence, nanoseconds.
+const FORGET_AFTER: u64 = 300_000_000_000;
+
+#[derive(Debug)]
+pub(super) struct Namespace {
+    pub(super) netns: Netns,
+    pub(super) facts: Option<NamespaceFacts>,
+    pub(super) counts: Counts,
+    /// Live, of both kinds.
+    pub(super) minisockets: u64,
+    pub(super) full_sockets: u64,
+    pub(super) requests: Requests,
+    pub(super) last_event: Moment,
+    /// Closes from FIN_WAIT2 and CLOSING that a full table of TIME_WAITs and
+    /// `SO_LINGER 0` both leave without an error, and how many of them were
+    /// put down to the former.
+    pub(super) silent_closes: u64,
+    pub(super) overflows: u64,
+    pub(super) last_silent_close: Moment,
+    pub(super) testimony: Testimony,
+}
+
+/// Half-open requests: `now = seeded + entered − left`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Requests {
+    pub(super) seeded: u64,
+    pub(super) entered: u64,
+    pub(super) left: u64,
+    /// What the kernel side has counted since the attach.
+    born: u64,
+    died: u64,
+    anchored: bool,
+    /// The count moved while it was anchored.
+    pub(super) inexact: bool,
+}
+
+impl Requests {
+    /// The kernel side's cumulative counts stand there now.
+    pub(super) fn moved(&mut self, born: u64, died: u64) {
+        // Counters that start anew belong to a namespace that took over the inode.
+        if born < self.born || died < self.died {
+            (self.born, self.died) = (0, 0);
+        }
+        self.entered += born - self.born;
+        self.left += died - self.died;
+        (self.born, self.died) = (born, died);
+        // A request from before the attach went before it was anchored.
+        self.seeded = self.seeded.max(self.left.saturating_sub(self.entered));
+    }
+
+    /// A seed found `found` of them. Returns by how many an exact count was wrong.
+    pub(super) fn anchor(
+        &mut self,
+        found: u64,
+        born: u64,
+        died: u64,
+        exact: bool,
+        initial: bool,
+    ) -> u64 {
+        if !exact && self.anchored {
+            // An exact anchor is better than this one; the next quiet moment tells.
+            return 0;
+        }
+        let was_exact = self.anchored && !self.inexact;
+        // Between the dump and now the counts may have gone on.
+        let (ahead_born, ahead_died) = (
+            self.born.saturating_sub(born),
+            self.died.saturating_sub(died),
+        );
+        self.moved(born.max(self.born), died.max(self.died));
+        let wanted = (found + ahead_born).saturating_sub(ahead_died);
+        let now = self.now();
+        if wanted > now {
+            if initial || !self.anchored {
+                self.seeded += wanted - now
+            } else {
+                self.entered += wanted - now
+            }
+        } else {
+            self.left += now - wanted;
+        }
+        self.anchored = true;
+        self.inexact = !exact;
+        if was_exact && exact {
+            wanted.abs_diff(now)
+        } else {
+            0
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        (self.seeded + self.entered).saturating_sub(self.left)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Namespaces {
+    all: Vec<Namespace>,
+    by_inode: FxHashMap<Netns, u32>,
+    free: Vec<u32>,
+    /// The last one looked up: events come in runs.
+    last: (Netns, u32),
+    /// What forgotten namespaces stand for in the sums.
+    pub(super) forgotten_requests: Requests,
+    pub(super) forgotten_overflowed: u64,
+}
+
+impl Namespaces {
+    /// The index of a namespace, which stays its own as long as it has sockets.
+    /// `newborn`: it can only have come into being since the seed.
+    #[inline]
+    pub(super) fn index(&mut self, netns: Netns, newborn: bool) -> u32 {
+        if self.last.0 == netns && !self.all.is_empty() {
+            return self.last.1;
+        }
+        let index = match self.by_inode.get(&netns) {
+            Some(&index) => index,
+            None => self.insert(netns, newborn),
+        };
+        self.last = (netns, index);
+        index
+    }
+
+    #[inline(always)]
+    pub(super) fn at(&self, index: u32) -> &Namespace {
+        &self.all[index as usize]
+    }
+
+    #[inline(always)]
+    pub(super) fn at_mut(&mut self, index: u32) -> &mut Namespace {
+        &mut self.all[index as usize]
+    }
+
+    pub(super) fn find(&self, netns: Netns) -> Option<&Namespace> {
+        self.by_inode.get(&netns).map(|&index| self.at(index))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.by_inode.values().map(|&index| self.at(index))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Namespace> {
+        self.all.iter_mut()
+    }
+
+    /// Forgets what has been empty and silent for long.
+    pub(super) fn forget_idle(&mut self, now: Moment) {
+        for index in 0..self.all.len() as u32 {
+            let it = self.at(index);
+            let silent = now
+                .0
+                .saturating_sub(it.last_event.0.max(it.testimony.heard.0))
+                > FORGET_AFTER;
+            let empty = it.minisockets == 0 && it.full_sockets == 0 && it.requests.now() == 0;
+            if !(silent && empty && it.counts.is_empty())
+                || self.by_inode.get(&it.netns) != Some(&index)
+            {
+                continue;
+            }
+            let Requests {
+                seeded,
+                entered,
+                left,
+                ..
+            } = it.requests;
+            self.forgotten_requests.seeded += seeded;
+            self.forgotten_requests.entered += entered;
+            self.forgotten_requests.left += left;
+            self.forgotten_overflowed += self.at(index).testimony.overflowed;
+            self.by_inode.remove(&self.all[index as usize].netns);
+            self.free.push(index);
+            self.last = (Netns(0), u32::MAX);
+        }
+        if self.last.1 == u32::MAX {
+            // The cache must name one that exists; any will do.
+            self.last = self
+                .by_inode
+                .iter()
+                .min()
+                .map_or((Netns(0), 0), |(&netns, &index)| (netns, index));
+            if self.by_inode.is_empty() {
+                self.all.clear();
+                self.free.clear();
+            }
+        }
+    }
+
+    fn insert(&mut self, netns: Netns, newborn: bool) -> u32 {
+        let fresh = Namespace {
+            netns,
+            facts: None,
+            counts: Counts::default(),
+            minisockets: 0,
+            full_sockets: 0,
+            requests: Requests {
+                anchored: newborn,
+                ..Requests::default()
+            },
+            last_event: Moment(0),
+            silent_closes: 0,
+            overflows: 0,
+            last_silent_close: Moment(0),
+            testimony: Testimony::new(newborn),
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.all[index as usize] = fresh;
+                index
+            }
+            None => {
+                self.all.push(fresh);
+                (self.all.len() - 1) as u32
+            }
+        };
+        self.by_inode.insert(netns, index);
+        index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Requests;
+
+    #[test]
+    fn the_gauge_is_what_was_found_and_what_came_and_went() {
+        let mut requests = Requests::default();
+        requests.moved(10, 9);
+        requests.anchor(4, 12, 10, true, true);
+        requests.moved(15, 11);
+        assert_eq!(requests.now(), 6);
+        assert_eq!(
+            (requests.seeded, requests.entered, requests.left),
+            (2, 15, 11)
+        );
+    }
+
+    #[test]
+    fn requests_from_before_the_attach_may_go_before_they_are_found() {
+        let mut requests = Requests::default();
+        requests.moved(0, 3);
+        assert_eq!(requests.now(), 0);
+        requests.anchor(2, 0, 3, true, true);
+        assert_eq!((requests.now(), requests.seeded), (2, 5));
+    }
+
+    #[test]
+    fn an_inexact_anchor_is_put_right_by_an_exact_one_without_blame() {
+        let mut requests = Requests::default();
+        requests.anchor(7, 0, 0, false, true);
+        assert!(requests.inexact);
+        assert_eq!(requests.anchor(5, 1, 0, true, false), 0);
+        assert_eq!((requests.now(), requests.inexact), (5, false));
+        assert_eq!(
+            requests.anchor(6, 1, 0, true, false),
+            1,
+            "an exact count that was wrong is a finding"
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! Taking stock: the initial seed, later resyncs, and what they put right.
+//!
+//! The kernel's sockets are read while events go on, so a seed may be older or
+//! newer than an event of its socket, and events from before it may come after
+//! it. The first seed counts at once. What a resync disagrees about is kept
+//! until the events of that time have passed: only then is it known what was
+//! wrong and what was merely on its way.
+
+use rustc_hash::FxHashMap;
+
+use super::super::event::{Moment, Seed, State, Tuple};
+use super::super::happening::Happening;
+use super::births::Birth;
+use super::stories::{Slot, Story, flag};
+use super::{Arming, GRACE, Ledger, Lost};
+
+/// Events stamped this much later than the end of a seed come after all those
+/// that happened before it: the ring keeps order to within far less. Nanoseconds.
+const SETTLED: u64 = 2_000_000;
+
+#[derive(Debug)]
+pub(super) struct Seeding {
+    began: Moment,
+    initial: bool,
+    ended: bool,
+    /// What was lost when it began.
+    lost: Lost,
+    /// Objects that ended since it began, by address.
+    tombs: FxHashMap<u64, Moment>,
+    /// What the ledger disagrees with, so far.
+    disagreements: Vec<Seed>,
+}
+
+impl Seeding {
+    pub(super) fn began(&self) -> Moment {
+        self.began
+    }
+}
+
+impl Ledger {
+    /// Stock is being taken from here on; the first time it is the initial
+    /// seed, later it is a resync. The counts of losses should be fresh.
+    pub fn begin_seed(&mut self, at: Moment) {
+        self.settle_seed(&mut |_: &Happening| {});
+        self.settle_loose(Moment(u64::MAX), &mut |_: &Happening| {});
+        self.doubts.seed_begins();
+        self.seeding = Some(Seeding {
+            began: at,
+            initial: !self.seeded,
+            ended: false,
+            lost: self.lost,
+            tombs: FxHashMap::default(),
+            disagreements: Vec::new(),
+        });
+    }
+
+    /// Every namespace has been read. Events that happened meanwhile may still
+    /// come; the ring should be drained before a snapshot is asked for.
+    pub fn end_seed(&mut self, at: Moment) {
+        let Some(seeding) = &mut self.seeding else {
+            return;
+        };
+        seeding.ended = true;
+        self.settle_after = at.0.saturating_add(SETTLED);
+        self.tell_sides();
+    }
+
+    pub(super) fn seed(&mut self, seed: &Seed) {
+        let minisocket = seed.timer_expires.is_some();
+        let sound = match seed.state {
+            State::TimeWait => minisocket,
+            State::FinWait2 => true,
+            State::Close | State::NewSynRecv => false,
+            _ => !minisocket,
+        };
+        if !sound || !self.config.filter.admits(&seed.tuple) {
+            return;
+        }
+        let initial = self.seeding.as_ref().is_none_or(|seeding| seeding.initial);
+        let Some(slot) = self.seeded_slot(seed) else {
+            if self.buried_since(seed) {
+                return;
+            }
+            if initial {
+                self.count_seed(seed, true);
+            } else {
+                self.disagree(seed);
+            }
+            return;
+        };
+        let story = self.stories.at_mut(slot);
+        story.set(flag::FOUND, true);
+        let (known, agrees, older) = (
+            story.is(flag::TUPLE),
+            story.state == seed.state,
+            story.seen <= seed.at.0,
+        );
+        if !known {
+            self.give_tuple(slot, &seed.tuple);
+        }
+        if !older {
+            return;
+        }
+        match seed.timer_expires {
+            _ if !agrees => self.disagree(seed),
+            Some(expires) => self.notice_silent_rearm(slot, expires),
+            None => {}
+        }
+    }
+
+    /// The object at this address ended; a seed of it that comes later, or came
+    /// earlier, is of the past.
+    #[inline(always)]
+    pub(super) fn bury(&mut self, key: u64, at: Moment) {
+        if let Some(seeding) = &mut self.seeding {
+            seeding.tombs.insert(key, at);
+        }
+    }
+
+    /// Puts right what the seed still disagrees with, now that its time has passed.
+    pub(super) fn settle_seed(&mut self, tell: &mut impl FnMut(&Happening)) {
+        self.settle_after = u64::MAX;
+        if self.seeding.as_ref().is_none_or(|seeding| !seeding.ended) {
+            return;
+        }
+        let Some(seeding) = self.seeding.take() else {
+            return;
+        };
+        let mut wrong = 0;
+        let mut found = Vec::new();
+        for seed in &seeding.disagreements {
+            let tomb = seeding.tombs.get(&seed.address.0);
+            match self.seeded_slot(seed) {
+                Some(slot) => wrong += u64::from(self.correct(slot, seed, tell)),
+                None if tomb.is_some_and(|at| at.0.saturating_add(GRACE) >= seed.at.0) => {}
+                None => found.push(*seed),
+            }
+        }
+        let gone = if seeding.initial {
+            self.forget_marks()
+        } else {
+            self.not_found(seeding.began)
+        };
+        wrong += self.replace(gone, found, tell);
+        self.found_wrong_by_seed(wrong);
+        if !seeding.initial {
+            self.resyncs += 1;
+        }
+        self.seeded = true;
+        self.tell_sides();
+        let overdue = self.overdue(seeding.began);
+        self.doubts.seed_settled(seeding.lost, wrong == 0, overdue);
+        for namespace in self.namespaces.iter_mut() {
+            namespace.testimony.seed_settled(wrong == 0);
+        }
+    }
+
+    fn seeded_slot(&self, seed: &Seed) -> Option<Slot> {
+        if seed.timer_expires.is_some() {
+            self.stories.minisocket(seed.address)
+        } else {
+            self.stories.full(seed.address)
+        }
+    }
+
+    fn buried_since(&self, seed: &Seed) -> bool {
+        self.seeding
+            .as_ref()
+            .and_then(|seeding| seeding.tombs.get(&seed.address.0))
+            .is_some_and(|at| at.0.saturating_add(GRACE) >= seed.at.0)
+    }
+
+    fn disagree(&mut self, seed: &Seed) {
+        if let Some(seeding) = &mut self.seeding {
+            seeding.disagreements.push(*seed);
+        }
+    }
+
+    fn give_tuple(&mut self, slot: Slot, tuple: &Tuple) {
+        // Its counts stay with the namespace it was first counted in.
+        let namespace = self.namespace(tuple.netns);
+        let story = self.stories.at_mut(slot);
+        if story.namespace == namespace {
+            story.set_tuple(tuple);
+            self.list_port(slot);
+            self.sideless.push((slot, self.stories.at(slot).id));
+        }
+    }
+
+    /// A socket that the seed found and nobody told of: seeded, or entered
+    /// unseen if a resync finds it.
+    fn count_seed(&mut self, seed: &Seed, seeded: bool) -> Slot {
+        let namespace = self.namespace(seed.tuple.netns);
+        let mut story = match seed.timer_expires {
+            Some(expires) => self.found_minisocket(seed.address, seed.at, seed.state, expires),
+            None => Story {
+                key: seed.address.0,
+                since: seed.at.0,
+                seen: seed.at.0,
+                state: seed.state,
+                ..Story::BLANK
+            },
+        };
+        story.namespace = namespace;
+        story.set_tuple(&seed.tuple);
+        story.flags |= flag::FROM_SEED | flag::FOUND;
+        story.set(flag::SEEDED, seeded);
+        let slot = self.admit(story);
+        if seeded {
+            self.count_seeded(namespace, seed.state);
+        } else {
+            self.count_entered(namespace, seed.state);
+        }
+        if seed.timer_expires.is_some() {
+            self.count_found_minisocket(slot, seed.at, seeded);
+        }
+        self.sideless.push((slot, self.stories.at(slot).id));
+        slot
+    }
+
+    /// The kernel has this socket in another state. True if an event was missed.
+    fn correct(&mut self, slot: Slot, seed: &Seed, tell: &mut impl FnMut(&Happening)) -> bool {
+        let story = *self.stories.at(slot);
+        if story.state == seed.state || story.seen > seed.at.0 {
+            return false;
+        }
+        if let Some(expires) = seed.timer_expires {
+            if story.state == State::FinWait2 {
+                // The silent step: nothing was missed, it makes no event.
+                self.reading(seed.address, seed.at, seed.state, expires, tell);
+                return false;
+            }
+            self.vanish(slot);
+            self.count_seed(seed, false);
+            return true;
+        }
+        self.count_left(story.namespace, story.state);
+        self.count_entered(story.namespace, seed.state);
+        self.unlist_port(slot);
+        let story = self.stories.at_mut(slot);
+        story.state = seed.state;
+        story.since = seed.at.0;
+        story.seen = seed.at.0;
+        story.flags = story.flags & !(flag::DATED | flag::SEEDED) | flag::FROM_SEED;
+        self.list_port(slot);
+        true
+    }
+
+    fn forget_marks(&mut self) -> Vec<Slot> {
+        let slots: Vec<Slot> = self.stories.slots().collect();
+        for slot in slots {
+            self.stories.at_mut(slot).set(flag::FOUND, false);
+        }
+        Vec::new()
+    }
+
+    /// Stories that nothing was heard of since before the seed, nor found by it.
+    fn not_found(&mut self, began: Moment) -> Vec<Slot> {
+        let slots: Vec<Slot> = self.stories.slots().collect();
+        let mut gone = Vec::new();
+        for slot in slots {
+            let story = self.stories.at_mut(slot);
+            if !story.is(flag::FOUND) && story.seen < began.0 {
+                gone.push(slot);
+            }
+            story.set(flag::FOUND, false);
+        }
+        gone
+    }
+
+    /// Sockets that are gone go, sockets that were found come; a full socket
+    /// that went and a minisocket of its tuple that came are one story.
+    fn replace(
+        &mut self,
+        gone: Vec<Slot>,
+        found: Vec<Seed>,
+        tell: &mut impl FnMut(&Happening),
+    ) -> u64 {
+        let mut wrong = 0;
+        let mut births: FxHashMap<Tuple, Seed> = FxHashMap::default();
+        let mut others = Vec::new();
+        for seed in found {
+            if seed.timer_expires.is_none() || births.contains_key(&seed.tuple) {
+                others.push(seed);
+            } else {
+                births.insert(seed.tuple, seed);
+            }
+        }
+        for slot in gone {
+            wrong += 1;
+            let full = !self.stories.at(slot).is(flag::MINISOCKET);
+            let birth = self
+                .tuple(slot)
+                .filter(|_| full)
+                .and_then(|tuple| births.remove(&tuple));
+            match birth {
+                Some(seed) => self.went_on(slot, &seed, tell),
+                None => self.vanish(slot),
+            }
+        }
+        others.extend(births.into_values());
+        others.sort_by_key(|seed| (seed.at, seed.address));
+        for seed in others {
+            if self.seeded_slot(&seed).is_none() {
+                wrong += 1;
+                let slot = self.count_seed(&seed, false);
+                self.stories.at_mut(slot).set(flag::FOUND, false);
+            }
+        }
+        wrong
+    }
+
+    /// The birth of this minisocket was missed; its expiry dates it, but not
+    /// to better than a re-arm, so that its life does not count as whole.
+    fn went_on(&mut self, slot: Slot, seed: &Seed, tell: &mut impl FnMut(&Happening)) {
+        let expires = seed.timer_expires.unwrap_or_default();
+        let earliest = self.stories.at(slot).since;
+        let found = self.found_minisocket(seed.address, seed.at, seed.state, expires);
+        let at = Moment(found.since.max(earliest).min(seed.at.0.max(earliest)));
+        let timeout = expires.wrapping_sub(self.clock.jiffies_at(at));
+        let birth = Birth {
+            timer: seed.address,
+            at,
+            substate: seed.state,
+            arming: Arming { expires, timeout },
+        };
+        self.become_minisocket(slot, birth, tell);
+        let story = self.stories.at_mut(slot);
+        story.seen = seed.at.0;
+        story.flags = story.flags & !flag::WHOLE | flag::FROM_SEED;
+    }
+}

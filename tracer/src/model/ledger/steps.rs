@@ -1,0 +1,393 @@
+//! Transitions of full sockets, from the first to the one to CLOSED.
+
+use std::time::Duration;
+
+use super::super::event::{Moment, Netns, State, Step};
+use super::super::happening::{CloseReason, Happening, Side, What};
+use super::super::owners::NOBODY;
+use super::births::{Birth, Closed};
+use super::stories::{Slot, Story, flag};
+use super::{GRACE, Ledger};
+
+/// The kernel's errno, as `sk_err` has it.
+mod errno {
+    pub(super) const EPIPE: u16 = 32;
+    pub(super) const ENETUNREACH: u16 = 101;
+    pub(super) const ECONNABORTED: u16 = 103;
+    pub(super) const ECONNRESET: u16 = 104;
+    pub(super) const ETIMEDOUT: u16 = 110;
+    pub(super) const ECONNREFUSED: u16 = 111;
+    pub(super) const EHOSTUNREACH: u16 = 113;
+}
+
+/// The kernel's `tw_count` is read without a lock on each CPU; a table this
+/// close to its limit was full.
+const FULL_WITHIN: u64 = 8;
+
+/// A connect that gives up its port search does so within this, nanoseconds.
+const PORT_SEARCH: u64 = 1_000_000;
+
+impl Ledger {
+    #[inline]
+    pub(super) fn step(&mut self, step: &Step, tell: &mut impl FnMut(&Happening)) {
+        let (from, to) = (of_full_socket(step.from), of_full_socket(step.to));
+        // MPTCP tells steps that are none; TIME_WAIT is no state of a full socket.
+        if from == to || from == State::TimeWait || to == State::TimeWait {
+            return;
+        }
+        let Some(slot) = self.stories.full(step.socket) else {
+            self.step_of_stranger(step, from, to, tell);
+            return;
+        };
+        let &Story {
+            state, seen, flags, ..
+        } = self.stories.at(slot);
+        if flags & flag::FROM_SEED != 0 {
+            let before_the_seed = step.at.0.saturating_add(GRACE) < seen;
+            let around_the_seed = step.at.0 <= seen.saturating_add(GRACE);
+            if before_the_seed || around_the_seed && state == to {
+                self.adopt(slot, step, from, to);
+                return;
+            }
+        } else if state == to && step.at.0.abs_diff(seen) <= GRACE {
+            // Told twice: both programs of the second chance handled it.
+            return;
+        }
+        if state == from {
+            self.advance(slot, to, step, tell);
+        } else if begins(from, to) {
+            // The address was given to another socket: an end went unseen.
+            self.vanish(slot);
+            self.mismatched(step.at);
+            self.step_of_stranger(step, from, to, tell);
+        } else if state != to {
+            self.mismatched(step.at);
+            self.advance(slot, to, step, tell);
+        }
+    }
+
+    /// A step that the seed of this socket shows already: it only says who and when.
+    fn adopt(&mut self, slot: Slot, step: &Step, from: State, to: State) {
+        if let Some(tuple) = step.tuple.filter(|tuple| tuple.local_port != 0) {
+            let story = self.stories.at_mut(slot);
+            if !story.is(flag::TUPLE) {
+                story.set_tuple(&tuple);
+            }
+        }
+        if self.stories.at(slot).state == to {
+            let story = self.stories.at_mut(slot);
+            story.since = step.at.0;
+            story.set(flag::DATED, true);
+        }
+        self.learn_owner(slot, step, from, to);
+        let side = side_of(from, to);
+        if side != Side::Unknown && self.stories.at(slot).side() == Side::Unknown {
+            self.give_side(slot, side);
+            self.take_port(slot, false);
+        }
+    }
+
+    /// The first that is heard of a socket.
+    fn step_of_stranger(
+        &mut self,
+        step: &Step,
+        from: State,
+        to: State,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let first = begins(from, to);
+        let admitted = match &step.tuple {
+            Some(tuple) => self.config.filter.admits(tuple),
+            None => !self.filtering,
+        };
+        if !admitted
+            || !first
+                && (self.filtering && self.seeding.is_none()
+                    || self.told_twice(step.socket.0, step.at))
+        {
+            return;
+        }
+        let namespace = self.namespace(step.tuple.map_or(Netns(0), |tuple| tuple.netns));
+        let mut story = Story {
+            key: step.socket.0,
+            namespace,
+            since: step.at.0,
+            seen: step.at.0,
+            state: if first { to } else { from },
+            ..Story::BLANK
+        };
+        if let Some(tuple) = &step.tuple {
+            story.set_tuple(tuple);
+        }
+        if first {
+            story.set_side(side_of(from, to));
+            story.set(flag::DATED, true);
+            let slot = self.admit(story);
+            self.namespaces.at_mut(namespace).last_event = step.at;
+            self.learn_owner(slot, step, from, to);
+            self.count_entered(namespace, to);
+            self.tally.transition(from, to);
+            self.take_port(slot, true);
+            tell(&self.happening(
+                slot,
+                step.at,
+                What::Transition {
+                    from,
+                    to,
+                    in_state: None,
+                    reason: None,
+                },
+            ));
+        } else {
+            let slot = self.admit_unseen(story);
+            self.advance(slot, to, step, tell);
+        }
+    }
+
+    /// A story that began unseen counts as seeded; after the initial seed is
+    /// through, something must have been missed.
+    pub(super) fn admit_unseen(&mut self, mut story: Story) -> Slot {
+        story.set(flag::SEEDED, true);
+        if self.seeded && self.seeding.is_none() {
+            self.found_wrong(1);
+        }
+        let slot = self.admit(story);
+        self.count_seeded(story.namespace, story.state);
+        if story.is(flag::TUPLE) {
+            self.sideless.push((slot, self.stories.at(slot).id));
+            if self.seeding.is_none() {
+                self.tell_sides();
+            }
+        }
+        slot
+    }
+
+    /// From the state that it is in, whatever the event says it left.
+    fn advance(&mut self, slot: Slot, to: State, step: &Step, tell: &mut impl FnMut(&Happening)) {
+        if let Some(tuple) = &step.tuple
+            && !self.learn_tuple(slot, tuple)
+        {
+            return;
+        }
+        let &Story {
+            state: from,
+            since,
+            flags,
+            namespace,
+            ..
+        } = self.stories.at(slot);
+        self.namespaces.at_mut(namespace).last_event = step.at;
+        if to == State::Close {
+            self.close(slot, step, tell);
+            return;
+        }
+        let in_state = (flags & flag::DATED != 0).then(|| step.at.since(Moment(since)));
+        if let Some(time) = in_state {
+            self.tally.spent(from, time);
+            if from == State::SynSent && to == State::Established {
+                self.tally.connect_latency.record(time);
+            }
+        }
+        self.count_left(namespace, from);
+        self.count_entered(namespace, to);
+        self.tally.transition(from, to);
+        if from == State::Listen {
+            self.unlist_port(slot);
+        }
+        let story = self.stories.at_mut(slot);
+        story.state = to;
+        story.since = step.at.0;
+        story.seen = step.at.0;
+        story.flags = story.flags & !(flag::FROM_SEED | flag::SEEDED) | flag::DATED;
+        if to == State::Listen {
+            self.list_port(slot);
+        }
+        self.learn_owner(slot, step, from, to);
+        tell(&self.happening(
+            slot,
+            step.at,
+            What::Transition {
+                from,
+                to,
+                in_state,
+                reason: None,
+            },
+        ));
+    }
+
+    /// Takes what a later step tells of the addresses. False if the port it
+    /// fixes puts the socket outside the filter: then it has been taken back.
+    fn learn_tuple(&mut self, slot: Slot, tuple: &super::Tuple) -> bool {
+        let story = self.stories.at_mut(slot);
+        let had_port = story.local_port != 0 && story.is(flag::TUPLE);
+        if had_port {
+            return true;
+        }
+        let &mut Story {
+            state, namespace, ..
+        } = story;
+        if tuple.local_port != 0 && !self.config.filter.admits(tuple) {
+            self.count_left(namespace, state);
+            self.dismiss(slot);
+            return false;
+        }
+        // A step to CLOSED may have lost the addresses' port, never the rest.
+        self.stories.at_mut(slot).set_tuple(tuple);
+        self.list_port(slot);
+        self.take_port(slot, true);
+        true
+    }
+
+    /// Who opens and who closes acts in his own context at these steps alone.
+    fn learn_owner(&mut self, slot: Slot, step: &Step, from: State, to: State) {
+        let acts = matches!(
+            (from, to),
+            (State::Close, State::SynSent | State::Listen)
+                | (State::Established, State::FinWait1)
+                | (State::CloseWait, State::LastAck)
+        );
+        if acts {
+            let actor = self.owners.actor(step.pid);
+            if actor != NOBODY {
+                self.own(slot, actor);
+            }
+        }
+    }
+
+    fn close(&mut self, slot: Slot, step: &Step, tell: &mut impl FnMut(&Happening)) {
+        let story = *self.stories.at(slot);
+        let from = story.state;
+        let waits = matches!(from, State::FinWait1 | State::FinWait2 | State::Closing);
+        if waits
+            && !self.loose.is_empty()
+            && let Some(loose) = self.take_loose(slot)
+        {
+            self.become_minisocket(slot, loose, tell);
+            return;
+        }
+        let reason = self.close_reason(&story, step);
+        if waits && step.error == 0 && !step.linger2_negative && from != State::FinWait1 {
+            let namespace = self.namespaces.at_mut(story.namespace);
+            namespace.silent_closes += 1;
+            namespace.overflows += u64::from(reason == CloseReason::Overflow);
+            namespace.last_silent_close = step.at;
+        }
+        if let Some(count) = self.tally.close(from, reason) {
+            *count += 1;
+        }
+        let in_state = story.is(flag::DATED).then(|| step.at.since(story.since()));
+        if let Some(time) = in_state {
+            self.tally.spent(from, time);
+        }
+        self.count_left(story.namespace, from);
+        self.tally.transition(from, State::Close);
+        let what = What::Transition {
+            from,
+            to: State::Close,
+            in_state,
+            reason: Some(reason),
+        };
+        tell(&self.happening(slot, step.at, what));
+        self.remember_closed(Closed {
+            story,
+            at: step.at,
+            reason: waits.then_some(reason),
+        });
+        self.bury(story.key, step.at);
+        self.dismiss(slot);
+    }
+
+    fn close_reason(&self, story: &Story, step: &Step) -> CloseReason {
+        let aborted = step.linger2_negative || step.error == errno::ECONNABORTED;
+        match (story.state, step.error) {
+            (State::Listen, _) => CloseReason::StoppedListening,
+            (State::SynSent, errno::ECONNREFUSED) => CloseReason::Refused,
+            (State::SynSent, errno::EHOSTUNREACH | errno::ENETUNREACH) => CloseReason::Unreachable,
+            (_, errno::ETIMEDOUT) => CloseReason::TimedOut,
+            (State::SynSent, 0) => {
+                let portless = story.local_port == 0 && story.is(flag::DATED);
+                if portless && step.at.since(story.since()) <= Duration::from_nanos(PORT_SEARCH) {
+                    CloseReason::PortsExhausted
+                } else {
+                    CloseReason::Abandoned
+                }
+            }
+            (State::SynSent, _) => CloseReason::Other,
+            (_, errno::ECONNRESET | errno::EPIPE) => CloseReason::Reset,
+            (State::SynRecv, _) => CloseReason::Other,
+            (State::LastAck, 0) => CloseReason::Passive,
+            _ if aborted => CloseReason::Aborted,
+            (State::FinWait2 | State::Closing, 0) if self.table_is_full(story.namespace) => {
+                CloseReason::Overflow
+            }
+            (_, 0) => CloseReason::Aborted,
+            _ => CloseReason::Other,
+        }
+    }
+
+    fn table_is_full(&self, namespace: u32) -> bool {
+        let namespace = self.namespaces.at(namespace);
+        namespace.facts.as_ref().is_some_and(|facts| {
+            namespace.minisockets.saturating_add(FULL_WITHIN) >= facts.max_tw_buckets
+        })
+    }
+
+    /// A birth whose full socket was never heard of.
+    pub(super) fn birth_of_stranger(
+        &mut self,
+        socket: super::Address,
+        from: Option<State>,
+        tuple: Option<&super::Tuple>,
+        birth: Birth,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let from = from.map_or(State::FinWait2, of_full_socket);
+        let admitted = match tuple {
+            Some(tuple) => {
+                self.config.filter.admits(tuple) && (!self.filtering || self.seeding.is_some())
+            }
+            None => !self.filtering,
+        };
+        if !admitted || matches!(from, State::TimeWait | State::Close) {
+            return;
+        }
+        let namespace = self.namespace(tuple.map_or(Netns(0), |tuple| tuple.netns));
+        let at = birth.at.0;
+        let mut story = Story {
+            key: socket.0,
+            namespace,
+            since: at,
+            seen: at,
+            state: from,
+            ..Story::BLANK
+        };
+        if let Some(tuple) = tuple {
+            story.set_tuple(tuple);
+        }
+        let slot = self.admit_unseen(story);
+        self.become_minisocket(slot, birth, tell);
+    }
+}
+
+/// A half-open request is never a full socket; where a kernel calls a child so,
+/// it is in SYN_RECV.
+fn of_full_socket(state: State) -> State {
+    if state == State::NewSynRecv {
+        State::SynRecv
+    } else {
+        state
+    }
+}
+
+/// The first step of a story. The listener stays behind when its child steps.
+fn begins(from: State, to: State) -> bool {
+    from == State::Close || from == State::Listen && to == State::SynRecv
+}
+
+fn side_of(from: State, to: State) -> Side {
+    match (from, to) {
+        (State::Close, State::Listen) | (State::Listen, _) => Side::Server,
+        (State::Close, _) => Side::Client,
+        _ => Side::Unknown,
+    }
+}

@@ -1,0 +1,408 @@
+//! The period life table of TIME_WAIT (docs/statistics.md, "Lives").
+//!
+//! Deaths over socket-seconds at each age, whoever was there at that age:
+//! sockets found by a seed enter at the age of their last arm, sockets still
+//! alive leave at their present age. So the share that reaches 2MSL is known
+//! long before a life of that length has been seen. What is alive is kept by
+//! cohorts of like origin; a table is drawn up without looking at a socket.
+
+use rustc_hash::FxHashMap;
+
+use super::event::Moment;
+use super::snapshot::{LifeTable, MeanEstimate, ShareEstimate};
+
+/// Width of an age, nanoseconds.
+const AGE: u64 = 500_000_000;
+/// Ages up to 128 s: two lives of 60 s, so that re-armed ones still show.
+const AGES: usize = 256;
+/// Origins this close together are counted as one cohort.
+const COHORT: u64 = 50_000_000;
+
+/// Two-sided 95 %.
+const Z: f64 = 1.96;
+/// `−ln 0.025`: with no death at all, the hazard times exposure that 97.5 %
+/// would have shown.
+const NONE_SEEN: f64 = 3.689;
+/// Deaths past 2MSL from which on the tail is measured rather than deduced
+/// from the timer wheel.
+const TAIL_DEATHS: u64 = 30;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Passages {
+    count: u64,
+    /// How far into the age they happened, nanoseconds, summed.
+    into: u128,
+}
+
+impl Passages {
+    fn add(&mut self, count: u64, into: u128) {
+        self.count += count;
+        self.into += into;
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cohort {
+    alive: u64,
+    /// Origins less the cohort's first, nanoseconds, summed.
+    offsets: u128,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ages {
+    entries: Box<[Passages; AGES]>,
+    exits: Box<[Passages; AGES]>,
+    deaths: Box<[u64; AGES]>,
+    alive: FxHashMap<u64, Cohort>,
+}
+
+impl Default for Ages {
+    fn default() -> Ages {
+        Ages {
+            entries: Box::new([Passages::default(); AGES]),
+            exits: Box::new([Passages::default(); AGES]),
+            deaths: Box::new([0; AGES]),
+            alive: FxHashMap::default(),
+        }
+    }
+}
+
+impl Ages {
+    /// A TIME_WAIT that began at `origin` comes under observation.
+    pub fn enter(&mut self, origin: Moment, at: Moment) {
+        let (age, into) = place(at.0.saturating_sub(origin.0));
+        self.entries[age].add(1, into);
+        let cohort = self.alive.entry(origin.0 / COHORT).or_default();
+        cohort.alive += 1;
+        cohort.offsets += u128::from(origin.0 % COHORT);
+    }
+
+    /// It goes, by its end (`died`) or out of sight.
+    pub fn leave(&mut self, origin: Moment, at: Moment, died: bool) {
+        let (age, into) = place(at.0.saturating_sub(origin.0));
+        self.exits[age].add(1, into);
+        if died {
+            self.deaths[age] += 1;
+        }
+        if let Some(cohort) = self.alive.get_mut(&(origin.0 / COHORT)) {
+            cohort.alive -= 1;
+            cohort.offsets -= u128::from(origin.0 % COHORT);
+            if cohort.alive == 0 {
+                self.alive.remove(&(origin.0 / COHORT));
+            }
+        }
+    }
+
+    /// The table as of `now`; `nominal` and `slack` (nanoseconds) say where 2MSL is.
+    #[must_use]
+    pub fn table(&self, now: Moment, nominal: u64, slack: u64) -> LifeTable {
+        let exposure = self.exposure(now);
+        let socket_seconds = exposure.iter().sum();
+        let rows = self.rows(&exposure, nominal);
+        let Some((early, late)) = rows else {
+            return LifeTable {
+                socket_seconds,
+                ..LifeTable::default()
+            };
+        };
+        LifeTable {
+            socket_seconds,
+            reaches_2msl: Some(share(&early)),
+            mean_s: Some(mean(&early, &late, slack as f64 / 1e9)),
+        }
+    }
+
+    /// Socket-seconds at each age.
+    fn exposure(&self, now: Moment) -> [f64; AGES] {
+        let mut exits = self.exits.clone();
+        for (&key, cohort) in &self.alive {
+            let origin = key * COHORT + (cohort.offsets / u128::from(cohort.alive)) as u64;
+            let (age, into) = place(now.0.saturating_sub(origin));
+            exits[age].add(cohort.alive, into * u128::from(cohort.alive));
+        }
+        let mut exposure = [0.0; AGES];
+        let mut present = 0_i128;
+        for age in 0..AGES {
+            let (came, went) = (self.entries[age], exits[age]);
+            let rest = |p: Passages| i128::from(p.count) * i128::from(AGE) - p.into as i128;
+            let ns = present * i128::from(AGE) + rest(came) - rest(went);
+            exposure[age] = ns.max(0) as f64 / 1e9;
+            present += i128::from(came.count) - i128::from(went.count);
+        }
+        exposure
+    }
+
+    /// Rows before and after 2MSL; `None` if some age before it was never looked at.
+    fn rows(&self, exposure: &[f64; AGES], nominal: u64) -> Option<(Vec<Row>, Vec<Row>)> {
+        let last = usize::try_from(nominal.div_ceil(AGE))
+            .unwrap_or(AGES)
+            .clamp(1, AGES);
+        let mut early: Vec<Row> = Vec::with_capacity(last);
+        for age in 0..last {
+            let start = age as u64 * AGE;
+            let width = (nominal.max(1) - start).min(AGE) as f64 / 1e9;
+            if exposure[age] <= 0.0 {
+                return None;
+            }
+            let row = Row {
+                width,
+                exposure: exposure[age],
+                deaths: self.deaths[age],
+            };
+            match early.last_mut() {
+                // A death at an age that hardly anybody was seen at would weigh
+                // as a certainty: such ages are read together with the next.
+                Some(before) if before.exposure < before.width => before.add(row),
+                _ => early.push(row),
+            }
+        }
+        let late = (last..AGES)
+            .map(|age| Row {
+                width: AGE as f64 / 1e9,
+                exposure: exposure[age],
+                deaths: self.deaths[age],
+            })
+            .take_while(|row| row.exposure > 0.0)
+            .collect();
+        Some((early, late))
+    }
+}
+
+/// The age a duration falls into, and how far into it.
+fn place(age: u64) -> (usize, u128) {
+    let index = age / AGE;
+    if index >= AGES as u64 {
+        (AGES - 1, u128::from(AGE))
+    } else {
+        (index as usize, u128::from(age % AGE))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// Seconds.
+    width: f64,
+    /// Socket-seconds.
+    exposure: f64,
+    deaths: u64,
+}
+
+impl Row {
+    fn add(&mut self, other: Row) {
+        self.width += other.width;
+        self.exposure += other.exposure;
+        self.deaths += other.deaths;
+    }
+
+    fn hazard(&self) -> f64 {
+        self.deaths as f64 * self.width / self.exposure
+    }
+
+    /// Greenwood's contribution to the variance of the cumulative hazard.
+    fn variance(&self) -> f64 {
+        self.deaths as f64 * (self.width / self.exposure).powi(2)
+    }
+}
+
+/// Survival to 2MSL, with the interval on the complementary log-log scale,
+/// which keeps it between 0 and 1.
+fn share(early: &[Row]) -> ShareEstimate {
+    let hazard: f64 = early.iter().map(Row::hazard).sum();
+    if hazard == 0.0 {
+        // Whatever hazard there is may sit at the age that was looked at least.
+        let thinnest = early
+            .iter()
+            .map(|row| row.width / row.exposure)
+            .fold(0.0, f64::max);
+        return ShareEstimate {
+            share: 1.0,
+            low: (-NONE_SEEN * thinnest).exp(),
+            high: 1.0,
+        };
+    }
+    let spread = Z * early.iter().map(Row::variance).sum::<f64>().sqrt() / hazard;
+    ShareEstimate {
+        share: (-hazard).exp(),
+        low: (-hazard * spread.exp()).exp(),
+        high: (-hazard * (-spread).exp()).exp(),
+    }
+}
+
+/// The area under the survival curve, by the delta method.
+fn mean(early: &[Row], late: &[Row], slack: f64) -> MeanEstimate {
+    // Until enough have reached 2MSL to show it, the wheel spreads expiries
+    // evenly over its slack.
+    let measured_tail = late.iter().map(|row| row.deaths).sum::<u64>() >= TAIL_DEATHS;
+    let rows: Vec<Row> = early
+        .iter()
+        .chain(late.iter().filter(|_| measured_tail))
+        .copied()
+        .collect();
+
+    let mut alive = 1.0;
+    let mut areas = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let rate = row.hazard() / row.width;
+        let end = alive * (-row.hazard()).exp();
+        areas.push(if rate > 0.0 {
+            (alive - end) / rate
+        } else {
+            alive * row.width
+        });
+        alive = end;
+    }
+    let mut ahead = if measured_tail {
+        0.0
+    } else {
+        alive * slack / 2.0
+    };
+    let (mut variance, mut thinnest) = (0.0, 0.0_f64);
+    for (row, area) in rows.iter().zip(&areas).rev() {
+        // A death at this age costs what lies ahead of it, about half of the age included.
+        let cost = ahead + area / 2.0;
+        variance += cost.powi(2) * row.variance();
+        thinnest = thinnest.max(cost * row.width / row.exposure);
+        ahead += area;
+    }
+    let estimate = ahead;
+    let (below, above) = if early.iter().all(|row| row.deaths == 0) {
+        (NONE_SEEN * thinnest, Z * variance.sqrt())
+    } else {
+        (Z * variance.sqrt(), Z * variance.sqrt())
+    };
+    MeanEstimate {
+        estimate,
+        low: (estimate - below).max(0.0),
+        high: estimate + above,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ages, Moment};
+
+    const S: u64 = 1_000_000_000;
+    const NOMINAL: u64 = 60 * S;
+    const SLACK: u64 = 2_048_000_000;
+
+    /// Numbers that look random and are the same each time.
+    struct Lcg(u64);
+
+    impl Lcg {
+        fn unit(&mut self) -> f64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+
+    /// Closes at a steady rate; `early` of them end evenly between 0 and 60 s.
+    /// Looked at from 1000 s on, for `seconds`.
+    fn watched(sockets: u32, early: f64, seconds: u64) -> Ages {
+        let mut random = Lcg(7);
+        let (start, end) = (1000 * S, (1000 + seconds) * S);
+        let mut ages = Ages::default();
+        // As many a second as give that many alive at the start.
+        let rate = f64::from(sockets) / (61.0 - early * 31.0);
+        let births = (rate * (64.0 + seconds as f64)) as u32;
+        for _ in 0..births {
+            let born = start - 64 * S + (random.unit() * (64 + seconds) as f64 * S as f64) as u64;
+            let life = if random.unit() < early {
+                random.unit() * 60.0
+            } else {
+                60.0 + random.unit() * 2.048
+            };
+            let died = born + (life * S as f64) as u64;
+            if died > start && born < end {
+                ages.enter(Moment(born), Moment(born.max(start)));
+                if died <= end {
+                    ages.leave(Moment(born), Moment(died), true);
+                }
+            }
+        }
+        ages
+    }
+
+    #[test]
+    fn five_seconds_tell_the_share_that_lives_sixty() {
+        for early in [0.05, 0.2, 0.5] {
+            let table = watched(20_000, early, 5).table(Moment(1005 * S), NOMINAL, SLACK);
+            let share = table.reaches_2msl.expect("every age was seen");
+            assert!(
+                (share.share - (1.0 - early)).abs() < 0.03,
+                "{early}: {share:?}"
+            );
+            assert!(
+                share.low < 1.0 - early && 1.0 - early < share.high,
+                "{early}: {share:?}"
+            );
+            let mean = table.mean_s.expect("every age was seen");
+            let truth = early * 30.0 + (1.0 - early) * 61.024;
+            assert!(
+                (mean.estimate - truth).abs() < 1.0,
+                "{early}: {mean:?}, not {truth}"
+            );
+            assert!(
+                mean.low < truth && truth < mean.high,
+                "{early}: {mean:?}, not {truth}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_early_end_is_a_bound_not_a_certainty() {
+        let table = watched(20_000, 0.0, 5).table(Moment(1005 * S), NOMINAL, SLACK);
+        let share = table.reaches_2msl.expect("every age was seen");
+        assert_eq!((share.share, share.high), (1.0, 1.0));
+        assert!(share.low > 0.98 && share.low < 1.0, "{share:?}");
+        let few = watched(200, 0.0, 5).table(Moment(1005 * S), NOMINAL, SLACK);
+        let low = few.reaches_2msl.expect("every age was seen").low;
+        assert!(
+            low < share.low,
+            "fewer sockets bound worse: {low} against {}",
+            share.low
+        );
+    }
+
+    #[test]
+    fn ages_that_nobody_was_seen_at_leave_it_unsaid() {
+        let mut ages = Ages::default();
+        for i in 0..1000 {
+            ages.enter(Moment(1000 * S + i), Moment(1000 * S + i));
+        }
+        let table = ages.table(Moment(1005 * S), NOMINAL, SLACK);
+        assert_eq!((table.reaches_2msl, table.mean_s), (None, None));
+        assert!((table.socket_seconds - 5000.0).abs() < 1.0, "{table:?}");
+    }
+
+    #[test]
+    fn exposure_is_the_time_that_sockets_were_watched() {
+        let mut ages = Ages::default();
+        // Seeded at age 10.25 s, gone at 12.5 s; and one born, still alive at 3.75 s.
+        ages.enter(Moment(100 * S), Moment(110 * S + S / 4));
+        ages.leave(Moment(100 * S), Moment(112 * S + S / 2), true);
+        ages.enter(Moment(109 * S + S / 4), Moment(109 * S + S / 4));
+        let table = ages.table(Moment(113 * S), NOMINAL, SLACK);
+        assert!((table.socket_seconds - 6.0).abs() < 1e-9, "{table:?}");
+    }
+
+    #[test]
+    fn an_expiry_is_no_early_end() {
+        let mut ages = Ages::default();
+        for i in 0..100 {
+            let born = Moment(100 * S + i * 10_000_000);
+            ages.enter(born, born);
+            ages.leave(
+                born,
+                Moment(born.0 + NOMINAL + i * 20_000_000 + 4_000_000),
+                true,
+            );
+        }
+        let table = ages.table(Moment(300 * S), NOMINAL, SLACK);
+        assert_eq!(table.reaches_2msl.map(|s| s.share), Some(1.0));
+        let mean = table.mean_s.expect("all were seen");
+        assert!((mean.estimate - 60.994).abs() < 0.3, "{mean:?}");
+    }
+}
