@@ -69,7 +69,8 @@ pub struct Head {
 /// told not to wait in FIN_WAIT2, so its step to CLOSE is its owner's wish.
 pub const LINGER2_NEGATIVE: u16 = 1 << 15;
 
-/// Ports are in host order. An address is its 16 bytes as they lie in memory
+/// Ports are in host order; both are 0 for a child that has no addresses yet.
+/// An address is its 16 bytes as they lie in memory
 /// (two words, because BPF stores no unaligned ones); IPv4 is the first 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]

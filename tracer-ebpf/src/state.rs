@@ -81,11 +81,16 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
         error: if to == CLOSE { error_of(sk) } else { 0 },
     };
     // The port of a connect is chosen after CLOSE -> SYN_SENT, and the child of
-    // a listener is given its addresses after LISTEN -> SYN_RECV.
+    // a listener is given its addresses after LISTEN -> SYN_RECV: both are told
+    // with the next step.
     if opens || from == SYN_SENT || from == SYN_RECV || tell_all() {
         emit(FullStep {
             head: Head { kind: kind::FULL_STEP, ..head },
-            tuple: tuple_of(sk, family, to == CLOSE),
+            tuple: if from == LISTEN && to == SYN_RECV {
+                Tuple { netns: netns_of(sk), ..Tuple::default() }
+            } else {
+                tuple_of(sk, family, to == CLOSE)
+            },
         });
     } else {
         emit(Step { head });

@@ -180,3 +180,161 @@ impl Fields<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tracer_common::wire::{Birth, End, FullStep, Head, LooseBirth, Process, Rearm};
+
+    use super::*;
+
+    /// The bytes the kernel side would write.
+    fn bytes_of<T: Copy>(record: &T) -> &[u8] {
+        // SAFETY: wire records are `repr(C)` integers without padding, which
+        // `records_have_no_padding` checks.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
+    }
+
+    fn head(kind: u8, detail: u8, from: State, to: State) -> Head {
+        Head {
+            address: 0xffff_8880_0000_1000,
+            stamp: Stamp::new(7_000_000_001, from as u8, to as u8),
+            pid: 812,
+            kind,
+            detail,
+            error: 0,
+        }
+    }
+
+    const TUPLE: wire::Tuple = wire::Tuple {
+        local: [u64::from_ne_bytes([10, 0, 0, 2, 0, 0, 0, 0]), 0],
+        remote: [u64::from_ne_bytes([10, 0, 0, 9, 0, 0, 0, 0]), 0],
+        netns: 4_026_531_840,
+        local_port: 45556,
+        remote_port: 443,
+    };
+
+    #[test]
+    fn records_have_no_padding() {
+        let head = size_of::<Head>();
+        let tuple = 16 + 16 + 4 + 2 + 2;
+        assert_eq!(head, 8 + 8 + 4 + 1 + 1 + 2);
+        assert_eq!(size_of::<FullStep>(), head + tuple);
+        assert_eq!(size_of::<Birth>(), head + 8 + 8);
+        assert_eq!(size_of::<LooseBirth>(), head + 8 + tuple);
+        assert_eq!(size_of::<Rearm>(), head + 8);
+        assert_eq!(size_of::<End>(), head + 8);
+        assert_eq!(size_of::<Process>(), head + 16);
+        assert_eq!(SEED_BYTES, 8 + 8 + 4 + 4 + 4 + 4 + tuple);
+    }
+
+    #[test]
+    fn a_step_with_addresses() {
+        let head = head(kind::FULL_STEP, 2, State::SynSent, State::Established);
+        let Some(Event::Step(step)) = record(bytes_of(&FullStep { head, tuple: TUPLE })) else {
+            panic!("no step")
+        };
+        let tuple = step.tuple.expect("a tuple");
+        assert_eq!(step.at, Moment(7_000_000_001));
+        assert_eq!((step.from, step.to), (State::SynSent, State::Established));
+        assert_eq!(tuple.local_addr().to_string(), "10.0.0.2");
+        assert_eq!(tuple.remote_addr().to_string(), "10.0.0.9");
+        assert_eq!((tuple.local_port, tuple.remote_port), (45556, 443));
+        assert_eq!(tuple.netns, Netns(4_026_531_840));
+    }
+
+    #[test]
+    fn the_error_of_a_close_and_its_linger_are_told_apart() {
+        let mut head = head(kind::STEP, 2, State::FinWait2, State::Close);
+        head.error = 104 | wire::LINGER2_NEGATIVE;
+        let Some(Event::Step(step)) = record(bytes_of(&wire::Step { head })) else {
+            panic!("no step")
+        };
+        assert_eq!((step.error, step.linger2_negative), (104, true));
+    }
+
+    #[test]
+    fn a_birth_and_an_end() {
+        let birth = Birth {
+            head: head(kind::BIRTH, 2, State::FinWait2, State::TimeWait),
+            timer: 42,
+            arming: wire::Arming { expires: 100, timeout: 15_000 },
+        };
+        assert!(matches!(
+            record(bytes_of(&birth)),
+            Some(Event::Birth {
+                socket: Some(_),
+                timer: Address(42),
+                from: Some(State::FinWait2),
+                substate: State::TimeWait,
+                ..
+            })
+        ));
+        let end = End {
+            head: head(kind::END, Reason::Reset as u8, State::TimeWait, State::TimeWait),
+            expires: 100,
+            netns: 1,
+        };
+        assert!(matches!(
+            record(bytes_of(&end)),
+            Some(Event::End { reason: Reason::Reset, expires: 100, netns: Netns(1), .. })
+        ));
+    }
+
+    #[test]
+    fn nonsense_is_no_event() {
+        let step = wire::Step { head: head(kind::STEP, 2, State::Established, State::FinWait1) };
+        let good = bytes_of(&step);
+        assert!(record(good).is_some());
+        assert_eq!(record(&good[..23]), None, "too short");
+        assert_eq!(record(&[good, &[0]].concat()), None, "too long");
+        let unknown = wire::Step { head: head(99, 2, State::Established, State::FinWait1) };
+        assert_eq!(record(bytes_of(&unknown)), None, "unknown kind");
+        let full_in_time_wait = wire::Step { head: head(kind::STEP, 2, State::TimeWait, State::Close) };
+        assert_eq!(record(bytes_of(&full_in_time_wait)), None, "no full socket is in TIME_WAIT");
+    }
+
+    #[test]
+    fn seeds_of_every_kind() {
+        let mut found = wire::Seed {
+            address: 1000,
+            time_ns: 5,
+            jiffies: 0,
+            expires: 77,
+            state: State::TimeWait as u8,
+            substate: State::FinWait2 as u8,
+            family: 10,
+            unused: 0,
+            unused2: 0,
+            tuple: TUPLE,
+        };
+        let Some(Found::Socket(orphan)) = seed(bytes_of(&found), 160) else { panic!("no socket") };
+        assert_eq!(orphan.address, Address(1160), "a minisocket is known by its timer");
+        assert_eq!((orphan.state, orphan.timer_expires), (State::FinWait2, Some(77)));
+        found.state = State::NewSynRecv as u8;
+        assert_eq!(seed(bytes_of(&found), 160), Some(Found::Request));
+        found.state = 13;
+        assert_eq!(seed(bytes_of(&found), 160), Some(Found::Uncounted));
+        found.family = 3;
+        found.state = State::Listen as u8;
+        assert_eq!(seed(bytes_of(&found), 160), None, "no such family");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), offset: u32) {
+            let _ = record(&bytes);
+            let _ = seed(&bytes, offset);
+        }
+
+        /// Bytes that begin like a record of each kind reach further.
+        #[test]
+        fn no_likely_bytes_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 24..90),
+            kind in 0u8..9,
+        ) {
+            bytes[20] = kind;
+            let _ = record(&bytes);
+        }
+    }
+}

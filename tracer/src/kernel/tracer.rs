@@ -4,20 +4,23 @@
 //! are events. It refuses to know what they add up to.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, RawTracePoint, RawTracePointRunOptions, TestRun};
 use aya::{Btf, Ebpf, EbpfLoader};
-use tracer_common::layout::{Callers, Layout, Options};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tracer_common::layout::Options;
 use tracer_common::wire::{self, Losses, Requests, SWEEP_BATCH, Sweep};
 use tracer_common::{layout, seat};
 
 use super::decode::{self, Found};
 use super::netns;
+use super::requirements::Facts;
 use crate::model::event::{Address, Event, Family, Lost, Moment, Netns, State};
 
 /// The tracepoints, in the order in which they are attached: a birth must not
@@ -58,7 +61,7 @@ pub struct Tracer {
 
 impl Tracer {
     /// Loads the object into the kernel; nothing is attached yet.
-    pub fn load(layout: &Layout, callers: &Callers, wanted: &Wanted) -> Result<Self> {
+    pub fn load(facts: &Facts, wanted: &Wanted) -> Result<Self> {
         let options = Options {
             netns: wanted.netns.map_or(0, |netns| netns.0),
             family: match wanted.family {
@@ -72,8 +75,8 @@ impl Tracer {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
-            .override_global(seat::LAYOUT, layout, true)
-            .override_global(seat::CALLERS, callers, true)
+            .override_global(seat::LAYOUT, &facts.layout, true)
+            .override_global(seat::CALLERS, &facts.callers, true)
             .override_global(seat::OPTIONS, &options, true)
             .override_global("AYA_LOG_LEVEL", &kernel_log_level(), false)
             .map_max_entries(seat::RECORDS, wanted.ring_bytes)
@@ -103,7 +106,7 @@ impl Tracer {
                 jiffies: 0,
                 readings: [wire::Reading::default(); SWEEP_BATCH],
             }),
-            timer_offset: layout.tw_timer,
+            timer_offset: facts.layout.tw_timer,
             malformed: 0,
             ebpf,
         })
@@ -124,9 +127,14 @@ impl Tracer {
         &mut self.ebpf
     }
 
-    /// Becomes readable when the ring fills faster than it is looked at.
-    pub fn ring_fd(&self) -> impl AsFd + '_ {
-        self.ring.as_fd()
+    /// Becomes readable when the ring fills faster than it is looked at. Within
+    /// a tokio runtime only.
+    pub fn readable(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let ring = self.ring.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is a duplicate that the `AsyncFd` alone owns, so
+        // it stays open and the same as long as that lives.
+        unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(|error| error.into_parts().1)
     }
 
     /// Hands over all that is waiting in the ring.
@@ -229,12 +237,19 @@ impl Tracer {
             .iter()
             .map(|entry| {
                 let (netns, cpus) = entry.context("cannot read the half-open requests")?;
-                let (born, died) = cpus.iter().fold((0u64, 0u64), |(born, died), cpu| {
-                    (born.wrapping_add(cpu.born), died.wrapping_add(cpu.died))
-                });
+                let (born, died) = sum_of_cpus(&cpus);
                 Ok((Netns(netns), born, died))
             })
             .collect()
+    }
+
+    /// Half-open requests of one namespace since the attach: (born, died).
+    pub fn requests_of(&self, netns: Netns) -> Result<(u64, u64)> {
+        match self.requests.get(&netns.0, 0) {
+            Ok(cpus) => Ok(sum_of_cpus(&cpus)),
+            Err(MapError::KeyNotFound) => Ok((0, 0)),
+            Err(error) => Err(error).context("cannot read the half-open requests"),
+        }
     }
 
     /// What has been lost since the attach.
@@ -269,6 +284,14 @@ impl Tracer {
             .and_then(|number| number.trim().parse().ok())
             .unwrap_or(0))
     }
+}
+
+fn sum_of_cpus(cpus: &[Requests]) -> (u64, u64) {
+    // `died` of one CPU may be less than nothing: a request answered there may
+    // have been re-armed by another.
+    cpus.iter().fold((0, 0), |(born, died): (u64, u64), cpu| {
+        (born.wrapping_add(cpu.born), died.wrapping_add(cpu.died))
+    })
 }
 
 /// The level at which the kernel side logs: what the logger would let through.

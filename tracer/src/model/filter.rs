@@ -65,9 +65,13 @@ impl Filter {
     }
 
     /// Whether a socket with these ends is wanted. A local port of 0 is not
-    /// known yet and speaks against nothing.
+    /// known yet and speaks against nothing; where the remote port is 0 as well,
+    /// it is the child of a listener and nothing of it is known yet.
     #[must_use]
     pub fn admits(&self, tuple: &Tuple) -> bool {
+        if tuple.local_port == 0 && tuple.remote_port == 0 {
+            return self.family.is_none_or(|family| family == tuple.family);
+        }
         self.family.is_none_or(|family| family == tuple.family)
             && (tuple.local_port == 0 || any_or_none(&self.local_ports, |&p| p == tuple.local_port))
             && any_or_none(&self.remote_ports, |&p| p == tuple.remote_port)
