@@ -10,4 +10,5 @@ pub mod counters;
 pub mod kallsyms;
 mod mountinfo;
 pub mod netns;
+pub mod requirements;
 pub mod sysctl;

@@ -291,12 +291,18 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
 /// an open one would keep the namespace alive.
 fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
     let file = File::open(path)?;
+    let there = file.metadata()?;
     // A process id may have been used again since the path was found.
-    if inode.is_some() && inode != Some(file.metadata()?.ino() as u32) {
+    if inode.is_some() && inode != Some(there.ino() as u32) {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
             "the network namespace has gone",
         ));
+    }
+    // Staying needs no capability.
+    let here = fs::metadata("/proc/thread-self/ns/net")?;
+    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
+        return Ok(());
     }
     Ok(move_into_link_name_space(
         file.as_fd(),
