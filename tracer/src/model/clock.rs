@@ -19,7 +19,7 @@ const LEVELS: u32 = 9;
 /// How much later than asked the timer wheel may fire, in jiffies: the
 /// granularity of the level that a timer of this timeout is put into.
 #[must_use]
-pub(super) fn wheel_slack(timeout: u32) -> u32 {
+pub(crate) fn wheel_slack(timeout: u32) -> u32 {
     let level = (1..LEVELS)
         .rev()
         .find(|&level| u64::from(timeout) >= (LEVEL_SIZE - 1) << ((level - 1) * LEVEL_SHIFT))

@@ -3,7 +3,7 @@
 //! Pure. Nothing here does I/O or asks the time; the same events give the same
 //! snapshot, byte for byte.
 
-mod clock;
+pub(crate) mod clock;
 mod destinations;
 pub mod event;
 pub mod filter;
