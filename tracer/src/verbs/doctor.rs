@@ -178,6 +178,16 @@ impl Report {
              on this kernel ({} ticks a second).\n",
             self.host.hz
         )?;
+        if self
+            .namespaces
+            .iter()
+            .any(|n| n.sysctls.contains_key("tcp_tw_timeout"))
+        {
+            writeln!(
+                out,
+                "This kernel has net.ipv4.tcp_tw_timeout, which mainline has not: 2MSL is what it says.\n"
+            )?;
+        }
         self.write_namespaces(out)?;
         let missing = self
             .checks
@@ -340,6 +350,16 @@ mod tests {
     #[test]
     fn text_names_what_is_missing_and_the_remedy() {
         insta::assert_snapshot!(text(&sample()));
+    }
+
+    #[test]
+    fn a_vendors_own_2msl_is_pointed_out() {
+        let mut report = sample();
+        assert!(!text(&report).contains("tcp_tw_timeout"));
+        report.namespaces[1]
+            .sysctls
+            .insert("tcp_tw_timeout", "30".into());
+        assert!(text(&report).contains("net.ipv4.tcp_tw_timeout"));
     }
 
     #[test]
