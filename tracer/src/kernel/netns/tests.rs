@@ -1,0 +1,181 @@
+//! Namespaces that each test makes for itself; they need root.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::*;
+
+/// Moves the calling thread into a new network namespace.
+fn leave() -> u32 {
+    // SAFETY: only the network namespace of this thread changes; memory and
+    // descriptors stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+        .expect("this test makes a network namespace and needs root for it");
+    current().unwrap().inode
+}
+
+fn find(search: Search, inode: u32) -> Option<Namespace> {
+    enumerate(search)
+        .unwrap()
+        .into_iter()
+        .find(|n| n.inode == inode)
+}
+
+#[test]
+fn finds_its_own_namespace_quickly() {
+    let here = current().unwrap();
+    let found = find(Search::Quick, here.inode).expect("every process is in /proc");
+    let seen = within(&found.path, || current().unwrap().inode).unwrap();
+    assert_eq!(seen, here.inode);
+}
+
+#[test]
+fn finds_a_threads_namespace_and_then_that_of_a_descriptor() {
+    let (tell, told) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        let inode = leave();
+        tell.send((inode, File::open("/proc/thread-self/ns/net").unwrap()))
+            .unwrap();
+        let _ = ended.recv();
+    });
+    let (inode, descriptor) = told.recv().unwrap();
+    let found = find(Search::Everywhere, inode).expect("a thread is in it");
+    assert!(found.path.to_str().unwrap().contains("/task/"), "{found:?}");
+    assert_eq!(
+        visit(std::slice::from_ref(&found), |_| current().unwrap().inode).unwrap()[0]
+            .as_ref()
+            .unwrap(),
+        &inode
+    );
+    assert_eq!(resolve(&inode.to_string()).unwrap().unwrap().inode, inode);
+
+    end.send(()).unwrap();
+    thread.join().unwrap();
+    let found = find(Search::Everywhere, inode).expect("a descriptor holds it");
+    assert!(found.path.to_str().unwrap().contains("/fd/"), "{found:?}");
+    assert_eq!(
+        within(&found.path, || current().unwrap().inode).unwrap(),
+        inode
+    );
+
+    drop(descriptor);
+    assert_eq!(
+        find(Search::Everywhere, inode),
+        None,
+        "entering it has left it open"
+    );
+    let gone = visit(&[found], |_| ()).unwrap();
+    assert_eq!(
+        gone[0].as_ref().unwrap_err().kind(),
+        io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn finds_bind_mounts_of_another_mount_namespace() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // It goes back to the namespace it came from: only the bind mount holds the new one.
+    let script = "mount --bind /proc/self/ns/net \"$1\" && readlink /proc/self/ns/net && \
+                  exec nsenter --net=/proc/$PPID/ns/net cat";
+    let mut child = Command::new("unshare")
+        .args(["--mount", "--net", "--", "sh", "-c", script, "sh"])
+        .arg(file.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let inode = inode_in(OsStr::new(line.trim()), "net")
+        .unwrap_or_else(|| panic!("this test needs root; unshare said {line:?}"))
+        as u32;
+    // cat answers once it runs, and so has left the namespace.
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "there").unwrap();
+    line.clear();
+    out.read_line(&mut line).unwrap();
+    let found = find(Search::Everywhere, inode);
+    let seen = found
+        .as_ref()
+        .map(|n| within(&n.path, || current().unwrap().inode).unwrap());
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    let found = found.expect("its mount is in the mount namespace of a process");
+    assert!(found.path.to_str().unwrap().contains("/root/"), "{found:?}");
+    assert_eq!((seen, found.name), (Some(inode), None));
+}
+
+#[test]
+fn the_caller_stays_where_it_is() {
+    let here = current().unwrap().inode;
+    let inode = thread::spawn(|| {
+        let mine = leave();
+        let host = within(Path::new("/proc/self/ns/net"), || current().unwrap().inode).unwrap();
+        assert_ne!(host, mine);
+        assert_eq!(current().unwrap().inode, mine);
+        host
+    });
+    assert_eq!(inode.join().unwrap(), here);
+}
+
+#[test]
+fn resolves_words_and_paths() {
+    let here = current().unwrap().inode;
+    assert_eq!(resolve("all").unwrap(), None);
+    assert_eq!(resolve("self").unwrap().unwrap().inode, here);
+    assert_eq!(resolve("/proc/self/ns/net").unwrap().unwrap().inode, here);
+    assert_eq!(resolve(&here.to_string()).unwrap().unwrap().inode, here);
+}
+
+#[test]
+fn says_what_does_not_exist() {
+    let said = |choice: &str| resolve(choice).unwrap_err();
+    assert!(
+        said("no-such-name").contains("\"no-such-name\" under /run/netns"),
+        "{}",
+        said("no-such-name")
+    );
+    assert!(said("7").contains("inode 7"), "{}", said("7"));
+    assert!(
+        said("/no/such/path").contains("No such file"),
+        "{}",
+        said("/no/such/path")
+    );
+    assert_eq!(
+        said("/proc/self/ns/pid"),
+        "/proc/self/ns/pid is no network namespace"
+    );
+    assert_eq!(
+        said("/proc/self/status"),
+        "/proc/self/status is no network namespace"
+    );
+    assert!(
+        said("").contains("no network namespace is named \"\""),
+        "{}",
+        said("")
+    );
+}
+
+#[test]
+fn links_of_another_form_lead_nowhere() {
+    for target in [
+        "net:[]",
+        "net:[x]",
+        "net:4",
+        "mnt:[4]",
+        "socket:[4]",
+        "/dev/null",
+        "",
+    ] {
+        assert_eq!(inode_in(OsStr::new(target), "net"), None, "{target}");
+    }
+    assert_eq!(
+        inode_in(OsStr::new("net:[4026531840]"), "net"),
+        Some(4_026_531_840)
+    );
+}
