@@ -53,5 +53,7 @@ pub fn lost(count: impl FnOnce(&mut Losses)) {
 #[inline(always)]
 pub fn tell_all() -> bool {
     option!(tell_all) != 0
-        || CONTROL.get(0).is_some_and(|word| word & CONTROL_TELL_ALL != 0)
+        || CONTROL
+            .get(0)
+            .is_some_and(|word| word & CONTROL_TELL_ALL != 0)
 }

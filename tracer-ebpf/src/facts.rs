@@ -39,11 +39,20 @@ pub static LAYOUT: Layout = Layout {
 
 #[unsafe(no_mangle)]
 pub static CALLERS: Callers = Callers {
-    table: [Caller { start: 0, length: 0, meaning: 0 }; N],
+    table: [Caller {
+        start: 0,
+        length: 0,
+        meaning: 0,
+    }; N],
 };
 
 #[unsafe(no_mangle)]
-pub static OPTIONS: Options = Options { netns: 0, family: 0, tell_all: 0, wake_at: 0 };
+pub static OPTIONS: Options = Options {
+    netns: 0,
+    family: 0,
+    tell_all: 0,
+    wake_at: 0,
+};
 
 /// A member of [`LAYOUT`], as the loader set it.
 macro_rules! layout {

@@ -149,7 +149,10 @@ pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
         process::name(ctx);
     }
     if meaning == Reason::Unknown as u32 {
-        debug!(ctx, "a minisocket ended and nothing known is on the stack, pid {}", note.pid);
+        debug!(
+            ctx,
+            "a minisocket ended and nothing known is on the stack, pid {}", note.pid
+        );
     }
     end(&note, meaning as u8);
 }
@@ -236,7 +239,10 @@ fn flush_birth(cpu: &mut Cpu) {
             detail: note.family as u8,
             error: 0,
         },
-        arming: Arming { expires: note.expires, timeout: note.timeout },
+        arming: Arming {
+            expires: note.expires,
+            timeout: note.timeout,
+        },
         tuple: tuple_at(minisocket, note.family),
     });
     if !told {

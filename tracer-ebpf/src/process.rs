@@ -41,7 +41,9 @@ static PROCESSES: PerCpuArray<Known> = PerCpuArray::with_max_entries(PLACES, 0);
 #[inline(always)]
 pub fn name(_ctx: &impl EbpfContext) {
     let pid = current_pid();
-    let Some(known) = PROCESSES.get_ptr_mut(pid % PLACES) else { return };
+    let Some(known) = PROCESSES.get_ptr_mut(pid % PLACES) else {
+        return;
+    };
     // SAFETY: per-CPU memory; an interrupt that writes here at worst makes us
     // tell once more.
     let known = unsafe { &mut *known };
@@ -67,7 +69,12 @@ pub fn name(_ctx: &impl EbpfContext) {
         comm,
     });
     if sent {
-        *known = Known { comm, cgroup, pid, told: 1 };
+        *known = Known {
+            comm,
+            cgroup,
+            pid,
+            told: 1,
+        };
     }
 }
 

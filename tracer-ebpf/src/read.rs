@@ -15,7 +15,9 @@ static SWEEP: Array<Sweep> = Array::with_max_entries(1, 0);
 /// Fills in the batch that userspace put into SWEEP; an address of 0 ends it.
 #[inline(always)]
 pub fn batch() {
-    let Some(sweep) = SWEEP.get_ptr_mut(0) else { return };
+    let Some(sweep) = SWEEP.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: userspace runs one sweep at a time and waits for it.
     let sweep = unsafe { &mut *sweep };
     // SAFETY: the helpers have no preconditions.

@@ -20,7 +20,9 @@ pub fn start(timer: Object) {
     let Some(cpu) = cpu() else { return };
     if cpu.request_expiring == timer as u64 {
         cpu.request_expiring = 0;
-        count(timer, |requests| requests.died = requests.died.wrapping_sub(1));
+        count(timer, |requests| {
+            requests.died = requests.died.wrapping_sub(1)
+        });
     } else {
         count(timer, |requests| requests.born += 1);
     }
@@ -29,7 +31,9 @@ pub fn start(timer: Object) {
 /// CANCEL: answered, given up, or about to expire.
 #[inline(always)]
 pub fn cancel(timer: Object) {
-    count(timer, |requests| requests.died = requests.died.wrapping_add(1));
+    count(timer, |requests| {
+        requests.died = requests.died.wrapping_add(1)
+    });
 }
 
 /// EXPIRE: the handler runs, and may arm the timer anew.

@@ -62,7 +62,11 @@ extern "C" fn seed(context: *const Context) -> i32 {
     // SAFETY: `seq_file` is the iterator's, the record is ours. A record that
     // does not fit is asked for again by the kernel with a larger buffer.
     unsafe {
-        bpf_seq_write((*meta).seq_file.cast(), (&raw const record).cast(), size_of::<Seed>() as u32);
+        bpf_seq_write(
+            (*meta).seq_file.cast(),
+            (&raw const record).cast(),
+            size_of::<Seed>() as u32,
+        );
     }
     0
 }

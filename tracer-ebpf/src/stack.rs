@@ -20,7 +20,12 @@ pub fn meaning(ctx: &BtfTracePointContext) -> u32 {
     let mut frames = MaybeUninit::<[u64; FRAMES]>::uninit();
     // SAFETY: the buffer is ours and its size is given.
     let bytes = unsafe {
-        bpf_get_stack(ctx.as_ptr(), frames.as_mut_ptr().cast(), size_of::<[u64; FRAMES]>() as u32, 0)
+        bpf_get_stack(
+            ctx.as_ptr(),
+            frames.as_mut_ptr().cast(),
+            size_of::<[u64; FRAMES]>() as u32,
+            0,
+        )
     };
     if bytes <= 0 {
         return Reason::Unknown as u32;

@@ -85,9 +85,15 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
     // with the next step.
     if opens || from == SYN_SENT || from == SYN_RECV || tell_all() {
         emit(FullStep {
-            head: Head { kind: kind::FULL_STEP, ..head },
+            head: Head {
+                kind: kind::FULL_STEP,
+                ..head
+            },
             tuple: if from == LISTEN && to == SYN_RECV {
-                Tuple { netns: netns_of(sk), ..Tuple::default() }
+                Tuple {
+                    netns: netns_of(sk),
+                    ..Tuple::default()
+                }
             } else {
                 tuple_of(sk, family, to == CLOSE)
             },
@@ -152,7 +158,10 @@ fn error_of(sk: Object) -> u16 {
 
 #[inline(always)]
 fn in_hand(sk: Object, from: u32, to: u32) -> InHand {
-    InHand { sk: sk as u64, step: u64::from(from << 8 | to) }
+    InHand {
+        sk: sk as u64,
+        step: u64::from(from << 8 | to),
+    }
 }
 
 #[inline(always)]
@@ -216,7 +225,10 @@ fn went_on_as_minisocket(cpu: &mut Cpu, sk: Object, family: u16, from: u32) -> b
             error: 0,
         },
         timer: note.timer,
-        arming: Arming { expires: note.expires, timeout: note.timeout },
+        arming: Arming {
+            expires: note.expires,
+            timeout: note.timeout,
+        },
     });
     if !told {
         lost(|losses| losses.ring_births += 1);

@@ -7,5 +7,6 @@ pub mod lab;
 pub mod model;
 pub mod options;
 pub mod render;
+pub mod session;
 pub mod units;
 pub mod verbs;

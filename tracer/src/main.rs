@@ -1,3 +1,41 @@
 //! The binary: parse, dispatch, exit codes.
 
-fn main() {}
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracer::cli::{Cli, Request};
+use tracer::verbs;
+
+/// Something went wrong; 1 is kept for negative answers, 3 for undecided ones.
+const ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let (request, log_level) = Cli::parse().into_request();
+    env_logger::Builder::new()
+        .filter_level(log_level)
+        .format_target(false)
+        .init();
+    let done = match request {
+        Request::Live(options) => verbs::live::run(&options),
+        Request::Events(options) => verbs::events::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "twtrace: {error:#}");
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+/// Whether the reader of our output has gone, which is his right: `| head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause: &(dyn Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

@@ -78,21 +78,27 @@ pub fn run(facts: &Facts, plan: &Plan, sink: &mut impl Sink) -> Result<()> {
         .block_on(async { Session::start(facts, plan)?.run(plan, sink).await })
 }
 
+/// The watch, and what its snapshots are headed with.
 struct Session {
-    tracer: Tracer,
-    ledger: Ledger,
+    watch: Watch,
     names: Names,
-    map: NamespaceMap,
     scope: snapshot::Scope,
     host: snapshot::Host,
     started: Moment,
     last_snapshot: Moment,
+    seq: u64,
+}
+
+/// The kernel side and the ledger it feeds.
+struct Watch {
+    tracer: Tracer,
+    ledger: Ledger,
+    map: NamespaceMap,
     last_witness: Moment,
     witnessed: u32,
     last_resync: Moment,
     last_requests: Vec<(Netns, u64, u64)>,
     last_lost: Lost,
-    seq: u64,
     undecided: Vec<Address>,
 }
 
@@ -112,13 +118,38 @@ impl Session {
         let host = clock::host().context("cannot tell what host this is")?;
         let (moment, jiffies) = tracer.clocks()?;
         let started = clock::now();
-        let tick = Tick { hz: host.hz, moment, jiffies };
+        let tick = Tick {
+            hz: host.hz,
+            moment,
+            jiffies,
+        };
         let config = Config::new(tick, filter.clone(), started);
-        let mut session = Self {
+        let mut watch = Watch {
             tracer,
             ledger: Ledger::new(config),
-            names: Names { cgroups: Cgroups::new(), wall: clock::Wall::now() },
-            map: NamespaceMap { only, known: Vec::new() },
+            map: NamespaceMap {
+                only,
+                known: Vec::new(),
+            },
+            last_witness: Moment(0),
+            witnessed: 1,
+            last_resync: started,
+            last_requests: Vec::new(),
+            last_lost: Lost::default(),
+            undecided: Vec::new(),
+        };
+        // From the first event on each step carries its addresses, so that none
+        // is of a socket unheard of.
+        watch.tracer.tell_all(true)?;
+        watch.tracer.attach()?;
+        watch.take_stock(&mut |_| ())?;
+        debug!("took stock in {:?}", clock::now().since(started));
+        Ok(Self {
+            watch,
+            names: Names {
+                cgroups: Cgroups::new(),
+                wall: clock::Wall::now(),
+            },
             scope: snapshot::Scope {
                 netns: plan.scope.netns.to_string(),
                 filter: filter.to_string(),
@@ -126,32 +157,23 @@ impl Session {
             host,
             started,
             last_snapshot: started,
-            last_witness: Moment(0),
-            witnessed: 1,
-            last_resync: started,
-            last_requests: Vec::new(),
-            last_lost: Lost::default(),
             seq: 0,
-            undecided: Vec::new(),
-        };
-        // From the first event on each step carries its addresses, so that none
-        // is of a socket unheard of.
-        session.tracer.tell_all(true)?;
-        session.tracer.attach()?;
-        take_stock(&mut session.tracer, &mut session.ledger, &mut session.map, &mut |_| ())?;
-        debug!("took stock in {:?}", clock::now().since(started));
-        Ok(session)
+        })
     }
 
     async fn run(mut self, plan: &Plan, sink: &mut impl Sink) -> Result<()> {
-        let mut logger = match EbpfLogger::init(self.tracer.ebpf_mut()) {
+        let mut logger = match EbpfLogger::init(self.watch.tracer.ebpf_mut()) {
             Ok(logger) => Some(logger),
             Err(error) => {
                 warn!("the kernel side's log is not to be had: {error}");
                 None
             }
         };
-        let ring = self.tracer.readable().context("cannot wait for the ring buffer")?;
+        let ring = self
+            .watch
+            .tracer
+            .readable()
+            .context("cannot wait for the ring buffer")?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -198,8 +220,7 @@ impl Session {
     /// Tells what waits in the ring.
     fn drain(&mut self, sink: &mut impl Sink) -> Result<More> {
         let mut told = Told::new(sink, &mut self.names);
-        let ledger = &mut self.ledger;
-        self.tracer.drain(|event| ledger.apply(event, &mut |happening| told.tell(happening)));
+        self.watch.drain(&mut |happening| told.tell(happening));
         told.end()
     }
 
@@ -207,8 +228,9 @@ impl Session {
     /// doubt, and takes a snapshot.
     fn interval(&mut self, sink: &mut impl Sink) -> Result<More> {
         let mut told = Told::new(sink, &mut self.names);
-        self.ask(&mut |happening| told.tell(happening))?;
-        self.settle_doubts(&mut |happening| told.tell(happening))?;
+        self.watch.ask(&mut |happening| told.tell(happening))?;
+        self.watch
+            .settle_doubts(&mut |happening| told.tell(happening))?;
         if told.end()? == More::Enough {
             return Ok(More::Enough);
         }
@@ -227,14 +249,30 @@ impl Session {
         self.seq += 1;
         self.last_snapshot = at;
         let cgroups = &mut self.names.cgroups;
-        let snapshot = self.ledger.snapshot(frame, &mut |id| cgroups.path(id));
+        let snapshot = self
+            .watch
+            .ledger
+            .snapshot(frame, &mut |id| cgroups.path(id));
         sink.snapshot(&snapshot)
+    }
+}
+
+impl Watch {
+    /// Tells what waits in the ring.
+    fn drain(&mut self, tell: &mut impl FnMut(&Happening)) {
+        let ledger = &mut self.ledger;
+        self.tracer.drain(|event| ledger.apply(event, tell));
     }
 
     /// Puts the kernel's own figures, the silent steps, the half-open requests
     /// and the losses to the ledger.
     fn ask(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
-        let Self { tracer, ledger, map, .. } = self;
+        let Self {
+            tracer,
+            ledger,
+            map,
+            ..
+        } = self;
         // Asked before the ring is drained and told after: no answer is then
         // newer than what the ledger knows.
         let mut answers = Vec::new();
@@ -283,40 +321,43 @@ impl Session {
     /// Takes stock anew where the ledger has reason to doubt its counts.
     fn settle_doubts(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
         let now = clock::now();
-        let Some(doubt) = self.ledger.doubts(now) else { return Ok(()) };
+        let Some(doubt) = self.ledger.doubts(now) else {
+            return Ok(());
+        };
         if now.since(self.last_resync) < RESYNC {
             return Ok(());
         }
         debug!("taking stock anew: {doubt}");
         self.last_resync = now;
         self.tracer.tell_all(true)?;
-        take_stock(&mut self.tracer, &mut self.ledger, &mut self.map, tell)?;
+        self.take_stock(tell)?;
         // What was lost meanwhile is in doubt still.
         self.ledger.apply(&Event::Lost(self.tracer.lost()?), tell);
         Ok(())
     }
-}
 
-/// Seeds the ledger with every socket of every namespace in scope, and then
-/// lets it catch up with what happened meanwhile. Steps carry their addresses
-/// before this is called; they no longer do afterwards.
-fn take_stock(
-    tracer: &mut Tracer,
-    ledger: &mut Ledger,
-    map: &mut NamespaceMap,
-    tell: &mut impl FnMut(&Happening),
-) -> Result<()> {
-    tracer.drain(|event| ledger.apply(event, tell));
-    ledger.begin_seed(clock::now());
-    map.look(Search::Everywhere)?;
-    for namespace in &map.known {
-        introduce(ledger, namespace, tell);
-        count_requests(tracer, namespace, ledger, true, tell)?;
+    /// Seeds the ledger with every socket of every namespace in scope, and then
+    /// lets it catch up with what happened meanwhile. Steps carry their
+    /// addresses before this is called; they no longer do afterwards.
+    fn take_stock(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
+        self.drain(tell);
+        let Self {
+            tracer,
+            ledger,
+            map,
+            ..
+        } = self;
+        ledger.begin_seed(clock::now());
+        map.look(Search::Everywhere)?;
+        for namespace in &map.known {
+            introduce(ledger, namespace, tell);
+            count_requests(tracer, namespace, ledger, true, tell)?;
+        }
+        ledger.end_seed(clock::now());
+        tracer.tell_all(false)?;
+        self.drain(tell);
+        Ok(())
     }
-    ledger.end_seed(clock::now());
-    tracer.tell_all(false)?;
-    tracer.drain(|event| ledger.apply(event, tell));
-    Ok(())
 }
 
 /// Goes through the sockets of a namespace: all of them if `seed`, else only
@@ -343,7 +384,16 @@ fn count_requests(
     };
     let (born, died) = tracer.requests_of(netns)?;
     let exact = (born, died) == before;
-    ledger.apply(&Event::SeedRequests { netns, found, born, died, exact }, tell);
+    ledger.apply(
+        &Event::SeedRequests {
+            netns,
+            found,
+            born,
+            died,
+            exact,
+        },
+        tell,
+    );
     Ok(())
 }
 
@@ -351,7 +401,13 @@ fn count_requests(
 fn introduce(ledger: &mut Ledger, namespace: &Namespace, tell: &mut impl FnMut(&Happening)) {
     match sysctl::facts(namespace) {
         Ok(facts) => {
-            ledger.apply(&Event::Namespace { netns: Netns(namespace.inode), facts }, tell);
+            ledger.apply(
+                &Event::Namespace {
+                    netns: Netns(namespace.inode),
+                    facts,
+                },
+                tell,
+            );
         }
         Err(error) => debug!("sysctls of namespace {}: {error}", namespace.inode),
     }
@@ -373,7 +429,11 @@ struct Told<'a, S> {
 
 impl<'a, S: Sink> Told<'a, S> {
     fn new(sink: &'a mut S, names: &'a mut Names) -> Self {
-        Self { sink, names, result: Ok(More::Yes) }
+        Self {
+            sink,
+            names,
+            result: Ok(More::Yes),
+        }
     }
 
     fn tell(&mut self, happening: &Happening) {
@@ -408,7 +468,11 @@ impl NamespaceMap {
         }
         let new = found
             .iter()
-            .filter(|namespace| self.known.iter().all(|known| known.inode != namespace.inode))
+            .filter(|namespace| {
+                self.known
+                    .iter()
+                    .all(|known| known.inode != namespace.inode)
+            })
             .cloned()
             .collect();
         self.known = found;

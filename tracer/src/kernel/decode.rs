@@ -30,7 +30,11 @@ pub fn record(bytes: &[u8]) -> Option<Event> {
             pid,
             error: error & !wire::LINGER2_NEGATIVE,
             linger2_negative: error & wire::LINGER2_NEGATIVE != 0,
-            tuple: if kind == kind::FULL_STEP { Some(fields.tuple(detail)?) } else { None },
+            tuple: if kind == kind::FULL_STEP {
+                Some(fields.tuple(detail)?)
+            } else {
+                None
+            },
         }),
         kind::BIRTH => Event::Birth {
             socket: Some(address),
@@ -118,7 +122,13 @@ pub fn seed(bytes: &[u8], timer_offset: u32) -> Option<Found> {
         Some(State::Close) | None => return Some(Found::Uncounted),
         Some(state) => (address, state, None),
     };
-    Some(Found::Socket(Seed { address: Address(address), at, state, timer_expires, tuple }))
+    Some(Found::Socket(Seed {
+        address: Address(address),
+        at,
+        state,
+        timer_expires,
+        tuple,
+    }))
 }
 
 /// A state a full socket can be in.
@@ -161,7 +171,10 @@ impl Fields<'_> {
     }
 
     fn arming(&mut self) -> Option<Arming> {
-        Some(Arming { expires: self.u32()?, timeout: self.u32()? })
+        Some(Arming {
+            expires: self.u32()?,
+            timeout: self.u32()?,
+        })
     }
 
     fn tuple(&mut self, family: u8) -> Option<Tuple> {
@@ -258,7 +271,10 @@ mod tests {
         let birth = Birth {
             head: head(kind::BIRTH, 2, State::FinWait2, State::TimeWait),
             timer: 42,
-            arming: wire::Arming { expires: 100, timeout: 15_000 },
+            arming: wire::Arming {
+                expires: 100,
+                timeout: 15_000,
+            },
         };
         assert!(matches!(
             record(bytes_of(&birth)),
@@ -271,27 +287,47 @@ mod tests {
             })
         ));
         let end = End {
-            head: head(kind::END, Reason::Reset as u8, State::TimeWait, State::TimeWait),
+            head: head(
+                kind::END,
+                Reason::Reset as u8,
+                State::TimeWait,
+                State::TimeWait,
+            ),
             expires: 100,
             netns: 1,
         };
         assert!(matches!(
             record(bytes_of(&end)),
-            Some(Event::End { reason: Reason::Reset, expires: 100, netns: Netns(1), .. })
+            Some(Event::End {
+                reason: Reason::Reset,
+                expires: 100,
+                netns: Netns(1),
+                ..
+            })
         ));
     }
 
     #[test]
     fn nonsense_is_no_event() {
-        let step = wire::Step { head: head(kind::STEP, 2, State::Established, State::FinWait1) };
+        let step = wire::Step {
+            head: head(kind::STEP, 2, State::Established, State::FinWait1),
+        };
         let good = bytes_of(&step);
         assert!(record(good).is_some());
         assert_eq!(record(&good[..23]), None, "too short");
         assert_eq!(record(&[good, &[0]].concat()), None, "too long");
-        let unknown = wire::Step { head: head(99, 2, State::Established, State::FinWait1) };
+        let unknown = wire::Step {
+            head: head(99, 2, State::Established, State::FinWait1),
+        };
         assert_eq!(record(bytes_of(&unknown)), None, "unknown kind");
-        let full_in_time_wait = wire::Step { head: head(kind::STEP, 2, State::TimeWait, State::Close) };
-        assert_eq!(record(bytes_of(&full_in_time_wait)), None, "no full socket is in TIME_WAIT");
+        let full_in_time_wait = wire::Step {
+            head: head(kind::STEP, 2, State::TimeWait, State::Close),
+        };
+        assert_eq!(
+            record(bytes_of(&full_in_time_wait)),
+            None,
+            "no full socket is in TIME_WAIT"
+        );
     }
 
     #[test]
@@ -308,9 +344,18 @@ mod tests {
             unused2: 0,
             tuple: TUPLE,
         };
-        let Some(Found::Socket(orphan)) = seed(bytes_of(&found), 160) else { panic!("no socket") };
-        assert_eq!(orphan.address, Address(1160), "a minisocket is known by its timer");
-        assert_eq!((orphan.state, orphan.timer_expires), (State::FinWait2, Some(77)));
+        let Some(Found::Socket(orphan)) = seed(bytes_of(&found), 160) else {
+            panic!("no socket")
+        };
+        assert_eq!(
+            orphan.address,
+            Address(1160),
+            "a minisocket is known by its timer"
+        );
+        assert_eq!(
+            (orphan.state, orphan.timer_expires),
+            (State::FinWait2, Some(77))
+        );
         found.state = State::NewSynRecv as u8;
         assert_eq!(seed(bytes_of(&found), 160), Some(Found::Request));
         found.state = 13;

@@ -150,14 +150,18 @@ impl Tracer {
     /// Whether each step is to carry its addresses, from now on.
     pub fn tell_all(&mut self, on: bool) -> Result<()> {
         let word = if on { layout::CONTROL_TELL_ALL } else { 0 };
-        self.control.set(0, word, 0).context("cannot set the kernel side's control word")
+        self.control
+            .set(0, word, 0)
+            .context("cannot set the kernel side's control word")
     }
 
     /// Every TCP socket of the namespace at `path`. Half-open requests come as
     /// their number alone.
     pub fn seed(&mut self, path: &Path, mut take: impl FnMut(&Event)) -> Result<u64> {
         let program = program::<Iter>(&mut self.ebpf, seat::SEED)?;
-        let link = program.attach().context("cannot attach the socket iterator")?;
+        let link = program
+            .attach()
+            .context("cannot attach the socket iterator")?;
         let link = program.take_link(link)?;
         // The iterator sees the namespace of the thread that makes it.
         let mut iterator: File = netns::within(path, move || link.into_file())
@@ -168,7 +172,9 @@ impl Tracer {
         let mut buffer = vec![0; 1 << 16];
         let mut filled = 0;
         loop {
-            let read = iterator.read(&mut buffer[filled..]).context("cannot read the sockets")?;
+            let read = iterator
+                .read(&mut buffer[filled..])
+                .context("cannot read the sockets")?;
             if read == 0 {
                 break;
             }
@@ -193,18 +199,26 @@ impl Tracer {
         for batch in timers.chunks(SWEEP_BATCH) {
             let sweep = &mut *self.sweep_batch;
             for (reading, timer) in sweep.readings.iter_mut().zip(batch) {
-                *reading = wire::Reading { timer: timer.0, ..wire::Reading::default() };
+                *reading = wire::Reading {
+                    timer: timer.0,
+                    ..wire::Reading::default()
+                };
             }
             if let Some(end) = sweep.readings.get_mut(batch.len()) {
                 end.timer = 0;
             }
-            self.sweep.set(0, &*sweep, 0).context("cannot hand over a sweep")?;
+            self.sweep
+                .set(0, &*sweep, 0)
+                .context("cannot hand over a sweep")?;
             program::<RawTracePoint>(&mut self.ebpf, seat::READ)?
                 .test_run(RawTracePointRunOptions::new())
                 .context("cannot run a sweep")?;
             let sweep = self.sweep.get(&0, 0).context("cannot take back a sweep")?;
             for reading in &sweep.readings[..batch.len()] {
-                let substate = match u8::try_from(reading.substate).ok().and_then(State::from_kernel) {
+                let substate = match u8::try_from(reading.substate)
+                    .ok()
+                    .and_then(State::from_kernel)
+                {
                     Some(state @ (State::TimeWait | State::FinWait2)) => state,
                     // No minisocket's timer any more: its end is on its way.
                     _ => continue,

@@ -1,24 +1,33 @@
 //! `twtrace events`: which happenings are worth a line, and how it is written.
 
 use std::io::{self, BufWriter};
-use std::ops::ControlFlow;
 
-use jiff::Timestamp;
+use anyhow::Result;
 use jiff::tz::TimeZone;
 
 use super::live::styled;
+use crate::kernel::requirements;
 use crate::model::happening::Happening;
-use crate::model::snapshot::Lost;
+use crate::model::snapshot::{Lost, Snapshot};
 use crate::model::state_set::StateSet;
 use crate::options::{EventsOptions, NetnsChoice};
 use crate::render::events::{Happenings, Json, Show, Text};
+use crate::session::{self, More, Names, Plan, Sink};
+
+/// Prints events until the options or a signal say stop.
+pub fn run(options: &EventsOptions) -> Result<()> {
+    let facts = requirements::check()?;
+    let plan = Plan {
+        scope: options.scope.clone(),
+        interval: options.interval,
+        duration: options.duration,
+        ring_bytes: options.ring_bytes,
+    };
+    session::run(&facts, &plan, &mut Printer::new(options))
+}
 
 /// Prints happenings to the standard output until there were enough.
-#[expect(
-    missing_debug_implementations,
-    reason = "a sink behind a trait object has nothing to show"
-)]
-pub struct Printer {
+struct Printer {
     lines: Box<dyn Happenings>,
     states: StateSet,
     left: Option<u64>,
@@ -26,8 +35,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    #[must_use]
-    pub fn new(options: &EventsOptions) -> Printer {
+    fn new(options: &EventsOptions) -> Printer {
         let out = io::stdout();
         let styled = styled(&out, options.color);
         let out = BufWriter::with_capacity(1 << 16, out);
@@ -47,43 +55,40 @@ impl Printer {
             lost: Lost::default(),
         }
     }
+}
 
-    /// Breaks once `--count` lines were written. `time` gives the happening's
-    /// time and `cgroup` the path of a cgroup; neither is asked without need.
-    pub fn happening(
-        &mut self,
-        happening: &Happening,
-        time: impl FnOnce() -> Timestamp,
-        cgroup: impl FnOnce(u64) -> Option<String>,
-    ) -> io::Result<ControlFlow<()>> {
-        if self.left != Some(0) && self.states.concerns(&happening.what) {
-            let cgroup = happening
-                .owner
-                .and_then(|owner| owner.cgroup)
-                .and_then(cgroup);
-            self.lines.happening(happening, time(), cgroup.as_deref())?;
+impl Sink for Printer {
+    fn happening(&mut self, happening: &Happening, names: &mut Names) -> Result<More> {
+        if self.left == Some(0) {
+            return Ok(More::Enough);
+        }
+        if self.states.concerns(&happening.what) {
+            let cgroup = happening.owner.and_then(|owner| owner.cgroup);
+            let cgroup = cgroup.and_then(|id| names.cgroups.path(id));
+            let time = names.wall.at(happening.at);
+            self.lines.happening(happening, time, cgroup.as_deref())?;
             if let Some(left) = &mut self.left {
                 *left -= 1;
             }
         }
         Ok(if self.left == Some(0) {
-            ControlFlow::Break(())
+            More::Enough
         } else {
-            ControlFlow::Continue(())
+            More::Yes
         })
     }
 
-    /// Says what was lost, where that grew.
-    pub fn lost(&mut self, time: Timestamp, lost: &Lost) -> io::Result<()> {
-        if *lost != self.lost {
-            self.lost = *lost;
-            self.lines.lost(time, lost)?;
-        }
-        Ok(())
+    fn flush(&mut self) -> Result<()> {
+        Ok(self.lines.flush()?)
     }
 
-    /// Everything written so far reaches the reader.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.lines.flush()
+    /// Says what was lost, where that grew.
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More> {
+        if snapshot.lost != self.lost {
+            self.lost = snapshot.lost;
+            self.lines.lost(snapshot.time, &snapshot.lost)?;
+            self.lines.flush()?;
+        }
+        Ok(More::Yes)
     }
 }

@@ -3,25 +3,66 @@
 use std::io::{self, IsTerminal as _, Stdout};
 
 use anstream::AutoStream;
+use anyhow::Result;
 use rustix::termios;
 
+use crate::kernel::requirements;
+use crate::model::happening::Happening;
+use crate::model::snapshot::Snapshot;
 use crate::model::state_set::StateSet;
 use crate::options::{Color, LiveForm, LiveOptions};
 use crate::render::json::JsonLines;
 use crate::render::live::{PLAIN_WIDTH, PlainTables, Redrawn, Size, Snapshots};
+use crate::session::{self, More, Names, Plan, Sink};
 
-/// Shows what `watch` sees: it hands over one snapshot an interval and one at
-/// the end, until the options or an interrupt say stop.
-pub fn run(
-    options: &LiveOptions,
-    watch: impl FnOnce(&LiveOptions, &mut dyn Snapshots) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut sink = sink(options.form, options.scope.states, options.color);
-    let watched = watch(options, &mut *sink);
+/// Shows one snapshot an interval and one at the end, until the options or a
+/// signal say stop.
+pub fn run(options: &LiveOptions) -> Result<()> {
+    let facts = requirements::check()?;
+    let mut live = Live {
+        shown: sink(options.form, options.scope.states, options.color),
+        left: options.count,
+    };
+    let plan = Plan {
+        scope: options.scope.clone(),
+        interval: options.interval,
+        duration: options.duration,
+        ring_bytes: options.ring_bytes,
+    };
+    let watched = session::run(&facts, &plan, &mut live);
     // An error of the run says more than one of its last bytes.
-    let ended = sink.end();
+    let ended = live.shown.end();
     watched?;
     Ok(ended?)
+}
+
+struct Live {
+    shown: Box<dyn Snapshots>,
+    /// Snapshots yet to come, where their number is bounded.
+    left: Option<u64>,
+}
+
+impl Sink for Live {
+    #[inline]
+    fn happening(&mut self, _happening: &Happening, _names: &mut Names) -> Result<More> {
+        Ok(More::Yes)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More> {
+        self.shown.snapshot(snapshot)?;
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        Ok(if self.left == Some(0) {
+            More::Enough
+        } else {
+            More::Yes
+        })
+    }
 }
 
 fn sink(form: LiveForm, states: StateSet, color: Color) -> Box<dyn Snapshots> {
