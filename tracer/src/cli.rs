@@ -15,7 +15,8 @@ use crate::model::event::Family;
 use crate::model::filter::{Filter, Network};
 use crate::model::state_set::StateSet;
 use crate::options::{
-    Color, DEFAULT_RING_BYTES, EventsOptions, LiveForm, LiveOptions, NetnsChoice, Scope,
+    Color, DEFAULT_RING_BYTES, DoctorOptions, EventsOptions, LiveForm, LiveOptions, NetnsChoice,
+    Scope,
 };
 
 const EXAMPLES: &str = "\
@@ -23,7 +24,7 @@ Examples:
   twtrace                            do the TIME_WAITs of this machine hurt?
   twtrace --json --duration 1m       the same as JSON Lines, for a minute
   twtrace events --state time-wait   every TIME_WAIT that begins and ends
-  twtrace doctor                     what this host lacks, if anything, to run it
+  twtrace doctor                     what this host lacks to run it, if anything
 
 Exit status: 0 done, 1 a negative answer, 2 an error, 3 undecided.";
 
@@ -37,9 +38,14 @@ Examples:
 With --json each line is one snapshot, one an interval and one at the end; its
 schema is docs/schema/snapshot-1.json. Counters count since the start.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  twtrace doctor
+  twtrace doctor --json | jq -r '.checks[] | select(.remedy) | .remedy'";
+
 const EVENTS_EXAMPLES: &str = "\
 Examples:
-  twtrace events --dport 5432                 what happens to connections to a database
+  twtrace events --dport 5432     what happens to connections to a database
   twtrace events --state time-wait --count 100
   twtrace events --json | jq 'select(.kind == \"minisocket_end\") | .reason'
 
@@ -93,6 +99,14 @@ enum Verb {
     /// and the process that opened or closed the socket, where it is known.
     #[command(after_long_help = EVENTS_EXAMPLES)]
     Events(Box<EventsArgs>),
+
+    /// What this host offers, what is missing to run, and how it is set
+    ///
+    /// Says of each thing the tracer needs whether it is there and, if not,
+    /// what to do. Then what bears on TIME_WAIT in each network namespace. The
+    /// exit status is 1 if something that is needed is missing.
+    #[command(after_long_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
 }
 
 /// What a command line asks for.
@@ -100,6 +114,7 @@ enum Verb {
 pub enum Request {
     Live(LiveOptions),
     Events(EventsOptions),
+    Doctor(DoctorOptions),
 }
 
 impl Cli {
@@ -109,6 +124,14 @@ impl Cli {
             None => self.live.into_request(),
             Some(Verb::Live(live)) => live.into_request(),
             Some(Verb::Events(events)) => events.into_request(),
+            Some(Verb::Doctor(doctor)) => {
+                let DoctorArgs { json, told } = doctor;
+                let options = DoctorOptions {
+                    json,
+                    color: told.color.into(),
+                };
+                (Request::Doctor(options), told.log_level())
+            }
         }
     }
 }
@@ -131,6 +154,36 @@ struct EventsArgs {
     common: CommonArgs,
 }
 
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Print one JSON object
+    #[arg(long, help_heading = SHOW)]
+    json: bool,
+
+    #[command(flatten)]
+    told: ToldArgs,
+}
+
+/// What every verb lets its user choose of what it tells.
+#[derive(Debug, Args)]
+struct ToldArgs {
+    /// Colours: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, help_heading = SHOW)]
+    color: When,
+
+    /// What to tell on the standard error output besides errors
+    #[arg(long, value_name = "LEVEL", default_value = "warn", help_heading = TRACER,
+          value_parser = clap::builder::PossibleValuesParser::new(LEVELS))]
+    log_level: String,
+}
+
+impl ToldArgs {
+    fn log_level(&self) -> LevelFilter {
+        // The possible values are all of log's names.
+        self.log_level.parse().unwrap_or(LevelFilter::Warn)
+    }
+}
+
 const SEE: &str = "What to see";
 const SHOW: &str = "How to show it";
 const LONG: &str = "How long";
@@ -151,8 +204,8 @@ struct CommonArgs {
     /// In the spelling of ss or of netstat: time-wait, TIME_WAIT, estab, ...; the
     /// groups of ss are connected, synchronized, bucket and big. May be given
     /// more than once. It selects what is shown, not what is counted: `live`
-    /// leaves the other rows out of its table, `events` prints what leaves,
-    /// enters or stays in such a state.
+    /// leaves the other rows out of its table, `events` prints what
+    /// enters or leaves such a state.
     #[arg(long, value_name = "STATE", value_delimiter = ',', help_heading = SEE)]
     state: Vec<StateSet>,
 
@@ -202,10 +255,6 @@ struct CommonArgs {
     #[arg(long, help_heading = SHOW)]
     json: bool,
 
-    /// Colours: auto is on a terminal, unless NO_COLOR is set
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, help_heading = SHOW)]
-    color: When,
-
     /// Size of the buffer between the kernel and twtrace, such as 4M
     ///
     /// A power of two. What does not fit is counted as lost and put right from
@@ -214,10 +263,8 @@ struct CommonArgs {
           value_parser = RingBytes::parse, help_heading = TRACER)]
     ring_size: RingBytes,
 
-    /// What to tell on the standard error output besides errors
-    #[arg(long, value_name = "LEVEL", default_value = "warn", help_heading = TRACER,
-          value_parser = clap::builder::PossibleValuesParser::new(LEVELS))]
-    log_level: String,
+    #[command(flatten)]
+    told: ToldArgs,
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -247,11 +294,6 @@ impl CommonArgs {
                 .unwrap_or_default(),
         }
     }
-
-    fn log_level(&self) -> LevelFilter {
-        // The possible values are all of log's names.
-        self.log_level.parse().unwrap_or(LevelFilter::Warn)
-    }
 }
 
 impl LiveArgs {
@@ -264,13 +306,13 @@ impl LiveArgs {
                 (false, true) => LiveForm::Plain,
                 (false, false) => LiveForm::Auto,
             },
-            color: common.color.into(),
+            color: common.told.color.into(),
             interval: common.interval,
             duration: common.duration,
             count: common.count,
             ring_bytes: common.ring_size.0,
         };
-        (Request::Live(options), common.log_level())
+        (Request::Live(options), common.told.log_level())
     }
 }
 
@@ -280,13 +322,13 @@ impl EventsArgs {
         let options = EventsOptions {
             scope: common.scope(),
             json: common.json,
-            color: common.color.into(),
+            color: common.told.color.into(),
             interval: common.interval,
             duration: common.duration,
             count: common.count,
             ring_bytes: common.ring_size.0,
         };
-        (Request::Events(options), common.log_level())
+        (Request::Events(options), common.told.log_level())
     }
 }
 

@@ -18,11 +18,15 @@ fn main() -> ExitCode {
         .format_target(false)
         .init();
     let done = match request {
-        Request::Live(options) => verbs::live::run(&options),
-        Request::Events(options) => verbs::events::run(&options),
+        Request::Live(options) => verbs::live::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Events(options) => verbs::events::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Doctor(options) => {
+            anstream::ColorChoice::from(options.color).write_global();
+            verbs::doctor::run(options.json)
+        }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "twtrace: {error:#}");

@@ -152,6 +152,12 @@ pub struct EventsOptions {
     pub ring_bytes: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoctorOptions {
+    pub json: bool,
+    pub color: Color,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

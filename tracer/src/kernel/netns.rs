@@ -10,13 +10,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::mountinfo;
@@ -291,31 +290,20 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
 /// Takes the calling thread into a namespace. The descriptor is closed at once:
 /// an open one would keep the namespace alive.
 fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
-    // What stands at the path by now may be a FIFO or a device, whose opening
-    // blocks or does something: look before opening.
-    let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let there = rustix::fs::fstat(&handle)?;
-    let here = fs::metadata("/proc/thread-self/ns/net")?;
-    // A process id or descriptor may have been used again since the path was found.
-    let other = inode.is_some_and(|inode| there.st_ino != u64::from(inode));
-    if other {
+    let file = File::open(path)?;
+    let there = file.metadata()?;
+    // A process id may have been used again since the path was found.
+    if inode.is_some() && inode != Some(there.ino() as u32) {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
             "the network namespace has gone",
         ));
     }
-    // All namespaces are of one file system.
-    if there.st_dev != here.dev() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no network namespace",
-        ));
-    }
     // Staying needs no capability.
-    if there.st_ino == here.ino() {
+    let here = fs::metadata("/proc/thread-self/ns/net")?;
+    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
         return Ok(());
     }
-    let file = File::open(format!("/proc/thread-self/fd/{}", handle.as_raw_fd()))?;
     Ok(move_into_link_name_space(
         file.as_fd(),
         Some(LinkNameSpaceType::Network),

@@ -60,7 +60,7 @@ impl<W: Write> Text<W> {
             String::new()
         };
         let text = format!(
-            "{:<16} {:>8}  {netns}{:<22} {:<22} {:<6}  {:<34} {:>10}  OWNER",
+            "{:<15} {:>8}  {netns}{:<22} {:<22} {:<6}  {:<34} {:>10}  OWNER",
             "TIME", "SOCKET", "LOCAL", "REMOTE", "SIDE", "EVENT", "AFTER"
         );
         Line::of(Tone::Strong, text).write(&mut self.out, self.show.styled)
@@ -194,25 +194,31 @@ fn words(what: &What) -> (Tone, Cow<'static, str>, String) {
     }
 }
 
-/// The owner, and who ended it where that is somebody else.
+/// The owner, and who ended it where that was somebody's doing: at any other
+/// end the current process is only the one that the timer or segment interrupted.
 fn owners(happening: &Happening) -> String {
-    let owner = happening
+    let mut text = happening
         .owner
         .as_ref()
         .map_or_else(|| "-".to_owned(), process);
-    match &happening.what {
-        What::MinisocketEnd { by, rearmed, .. } => {
-            let times = match rearmed {
-                0 => String::new(),
-                n => format!(", re-armed {n}×"),
-            };
-            match happening.owner {
-                Some(owner_is) if owner_is.pid == by.pid => format!("{owner}{times}"),
-                _ => format!("{owner} by {}{times}", process(by)),
-            }
+    if let What::MinisocketEnd {
+        reason,
+        by,
+        rearmed,
+        ..
+    } = &happening.what
+    {
+        if matches!(
+            *reason,
+            "reused_by_connect" | "reused_by_bound_connect" | "destroyed"
+        ) {
+            text += &format!(" by {}", process(by));
         }
-        _ => owner,
+        if *rearmed > 0 {
+            text += &format!(", re-armed {rearmed}×");
+        }
     }
+    text
 }
 
 fn process(process: &Process) -> String {

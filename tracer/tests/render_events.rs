@@ -1,0 +1,87 @@
+//! Events as people and as programs read them.
+
+mod invented;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tracer::model::event::Moment;
+use tracer::model::snapshot::Lost;
+use tracer::render::events::{Happenings, Json, Show, Text};
+
+/// The calendar at that moment, if the story began at noon.
+fn time(at: Moment) -> Timestamp {
+    let noon: Timestamp = "2026-01-31T12:00:00.000123Z".parse().unwrap();
+    noon + SignedDuration::try_from(at.since(invented::START)).unwrap()
+}
+
+fn tell(sink: &mut dyn Happenings) {
+    for happening in invented::happenings() {
+        let cgroup = happening.owner.and_then(|owner| owner.cgroup);
+        sink.happening(
+            &happening,
+            time(happening.at),
+            cgroup.map(|_| "/system.slice/x.service"),
+        )
+        .unwrap();
+    }
+    let lost = Lost {
+        ring: 1_210,
+        recursion: 2,
+        ..Lost::default()
+    };
+    sink.lost(time(invented::START), &lost).unwrap();
+    sink.flush().unwrap();
+}
+
+fn text(show: Show) -> String {
+    let mut out = Vec::new();
+    tell(&mut Text::new(&mut out, TimeZone::UTC, show));
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn lines_for_people() {
+    insta::assert_snapshot!(text(Show {
+        netns: false,
+        styled: false
+    }));
+}
+
+#[test]
+fn lines_for_people_with_namespaces() {
+    insta::assert_snapshot!(text(Show {
+        netns: true,
+        styled: false
+    }));
+}
+
+#[test]
+fn lines_for_programs() {
+    let mut out = Vec::new();
+    tell(&mut Json::new(&mut out));
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+}
+
+#[test]
+fn colours_change_no_word() {
+    let styled = text(Show {
+        netns: true,
+        styled: true,
+    });
+    let plain = text(Show {
+        netns: true,
+        styled: false,
+    });
+    assert_ne!(styled, plain);
+    assert_eq!(anstream::adapter::strip_str(&styled).to_string(), plain);
+}
+
+#[test]
+fn a_name_cannot_steer_the_terminal() {
+    let plain = text(Show {
+        netns: true,
+        styled: false,
+    });
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+    assert!(plain.contains("ev?[2Jil"), "{plain}");
+}

@@ -1,0 +1,214 @@
+//! What is printed, and what the contract gives as examples, keep to the
+//! published schemas; and the schemas would notice if it did not.
+
+mod invented;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use tracer::model::snapshot::Lost;
+use tracer::render::events::{Happenings, Json};
+use tracer::render::json::JsonLines;
+use tracer::render::live::Snapshots;
+
+fn validator(text: &str) -> Validator {
+    let schema: Value = serde_json::from_str(text).unwrap();
+    jsonschema::meta::validate(&schema).unwrap_or_else(|error| panic!("no good schema: {error}"));
+    jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .unwrap()
+}
+
+fn snapshots() -> Validator {
+    validator(include_str!("../../docs/schema/snapshot-1.json"))
+}
+
+fn events() -> Validator {
+    validator(include_str!("../../docs/schema/event-1.json"))
+}
+
+fn must_fit(validator: &Validator, value: &Value) {
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{}\n{value:#}", errors.join("\n"));
+}
+
+fn must_not_fit(validator: &Validator, value: &Value, why: &str) {
+    assert!(
+        !validator.is_valid(value),
+        "passes although {why}:\n{value:#}"
+    );
+}
+
+/// The lines as they are printed, parsed.
+fn printed_snapshots() -> Vec<Value> {
+    let mut out = Vec::new();
+    let mut sink = JsonLines::new(&mut out);
+    for snapshot in [invented::busy(), invented::quiet(), invented::lossy()] {
+        sink.snapshot(&snapshot).unwrap();
+    }
+    sink.end().unwrap();
+    lines(&out)
+}
+
+fn printed_events() -> Vec<Value> {
+    let mut out = Vec::new();
+    let mut sink = Json::new(&mut out);
+    let time = "2026-01-31T12:00:00.000123Z".parse().unwrap();
+    for happening in invented::happenings() {
+        let cgroup = happening.owner.map(|_| "/system.slice/x.service");
+        sink.happening(&happening, time, cgroup).unwrap();
+        sink.happening(&happening, time, None).unwrap();
+    }
+    sink.lost(
+        time,
+        &Lost {
+            ring: 3,
+            ..Lost::default()
+        },
+    )
+    .unwrap();
+    sink.flush().unwrap();
+    lines(&out)
+}
+
+fn lines(out: &[u8]) -> Vec<Value> {
+    std::str::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The example of the contract, with the eight states it leaves out.
+fn example_snapshot() -> Value {
+    let mut example: Value = serde_json::from_str(include_str!("examples/snapshot.json")).unwrap();
+    let states = example["states"].as_object_mut().unwrap();
+    for state in tracer::model::event::State::COUNTED {
+        states
+            .entry(state.name())
+            .or_insert_with(|| json!({"now": 0, "seeded": 0, "entered": 0, "left": 0}));
+    }
+    example
+}
+
+#[test]
+fn printed_snapshots_fit_their_schema() {
+    let validator = snapshots();
+    let printed = printed_snapshots();
+    assert_eq!(printed.len(), 3);
+    for snapshot in &printed {
+        must_fit(&validator, snapshot);
+    }
+}
+
+#[test]
+fn every_printed_member_is_described() {
+    for (schema, printed) in [
+        (
+            include_str!("../../docs/schema/snapshot-1.json"),
+            printed_snapshots(),
+        ),
+        (
+            include_str!("../../docs/schema/event-1.json"),
+            printed_events(),
+        ),
+    ] {
+        // Members that are described, and nothing else: what is printed beyond
+        // the schema would be a promise nobody wrote down.
+        let mut schema: Value = serde_json::from_str(schema).unwrap();
+        close(&mut schema);
+        let strict = validator(&schema.to_string());
+        for value in &printed {
+            must_fit(&strict, value);
+        }
+    }
+}
+
+/// Forbids what a schema does not name, wherever it names members.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            let names_members =
+                object.get("type") == Some(&json!("object")) && object.contains_key("properties");
+            object.values_mut().for_each(close);
+            if names_members && !object.contains_key("additionalProperties") {
+                object.insert("unevaluatedProperties".to_owned(), json!(false));
+            }
+        }
+        Value::Array(array) => array.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_contracts_snapshot_fits() {
+    must_fit(&snapshots(), &example_snapshot());
+}
+
+#[test]
+fn a_member_more_is_no_breach_and_a_member_less_is() {
+    let validator = snapshots();
+    let mut more = example_snapshot();
+    more["new_in_2030"] = json!({"x": 1});
+    more["time_wait"]["ended"]["new_reason"] = json!(1);
+    must_fit(&validator, &more);
+
+    let example = example_snapshot();
+    for member in example.as_object().unwrap().keys() {
+        let mut less = example.clone();
+        less.as_object_mut().unwrap().remove(member);
+        must_not_fit(&validator, &less, &format!("{member} is missing"));
+    }
+    for state in tracer::model::event::State::COUNTED {
+        let mut less = example.clone();
+        less["states"].as_object_mut().unwrap().remove(state.name());
+        must_not_fit(&validator, &less, &format!("{} is missing", state.name()));
+    }
+    let mut wrong = example.clone();
+    wrong["time_wait"]["lifetime_s"]
+        .as_object_mut()
+        .unwrap()
+        .remove("p50");
+    must_not_fit(&validator, &wrong, "21 lives have no median");
+    let mut wrong = example;
+    wrong["states"]["TIME_WAIT"]["now"] = json!(-1);
+    must_not_fit(&validator, &wrong, "there are -1 sockets");
+}
+
+#[test]
+fn printed_events_fit_their_schema() {
+    let validator = events();
+    let printed = printed_events();
+    assert_eq!(printed.len(), 2 * invented::happenings().len() + 1);
+    for event in &printed {
+        must_fit(&validator, event);
+    }
+}
+
+#[test]
+fn the_contracts_events_fit_and_less_does_not() {
+    let validator = events();
+    let examples = lines(include_bytes!("examples/events.jsonl"));
+    assert_eq!(examples.len(), 4);
+    for (example, needed) in examples.iter().zip([
+        &["schema", "time", "kind", "socket", "from", "to"][..],
+        &["schema", "time", "kind", "socket", "state", "timeout_s"],
+        &["schema", "time", "kind", "socket", "state"],
+        &[
+            "schema", "time", "kind", "socket", "state", "reason", "rearmed", "by",
+        ],
+    ]) {
+        must_fit(&validator, example);
+        for member in needed {
+            let mut less = example.clone();
+            less.as_object_mut().unwrap().remove(*member);
+            must_not_fit(&validator, &less, &format!("{member} is missing"));
+        }
+    }
+    let mut wrong = examples[0].clone();
+    wrong["local"]["addr"] = json!("db01");
+    must_not_fit(&validator, &wrong, "an end has a name for an address");
+}
