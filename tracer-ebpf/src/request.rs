@@ -64,14 +64,14 @@ fn count(timer: Object, change: impl FnOnce(&mut Requests)) {
     if !netns_wanted(netns) {
         return;
     }
-    if let Some(requests) = REQUESTS.get_ptr_mut(&netns) {
+    if let Some(requests) = REQUESTS.get_ptr_mut(netns) {
         // SAFETY: a per-CPU value, and interrupts are off in these tracepoints.
         change(unsafe { &mut *requests });
         return;
     }
     let mut requests = Requests::default();
     change(&mut requests);
-    if REQUESTS.insert(&netns, &requests, 0).is_err() {
+    if REQUESTS.insert(netns, requests, 0).is_err() {
         lost(|losses| losses.map += 1);
     }
 }

@@ -371,7 +371,7 @@ fn count_requests(
 ) -> Result<()> {
     let netns = Netns(namespace.inode);
     let before = tracer.requests_of(netns)?;
-    let found = match tracer.seed(&namespace.path, |event| {
+    let found = match tracer.seed(namespace, |event| {
         if seed {
             ledger.apply(event, tell);
         }

@@ -232,7 +232,7 @@ pub fn resolve(choice: &str) -> Result<Option<Namespace>, String> {
 }
 
 fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
-    match within(path, || current().map(|n| n.inode)).and_then(|inode| inode) {
+    match within_path(path, || current().map(|n| n.inode)).and_then(|inode| inode) {
         Ok(inode) => Ok(Namespace {
             inode,
             path: path.to_owned(),
@@ -254,7 +254,15 @@ fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
 
 /// Runs `f` in a namespace, on a thread that ends with it. A panic of `f` goes on
 /// in the caller.
-pub fn within<T: Send>(path: &Path, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub fn within<T: Send>(namespace: &Namespace, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    on_own_thread(|| {
+        enter(&namespace.path, Some(namespace.inode))?;
+        Ok(f())
+    })?
+}
+
+/// The same where only a way in is known, and not yet where it leads.
+fn within_path<T: Send>(path: &Path, f: impl FnOnce() -> T + Send) -> io::Result<T> {
     on_own_thread(|| {
         enter(path, None)?;
         Ok(f())

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
@@ -19,7 +18,7 @@ use tracer_common::wire::{self, Losses, Requests, SWEEP_BATCH, Sweep};
 use tracer_common::{layout, seat};
 
 use super::decode::{self, Found};
-use super::netns;
+use super::netns::{self, Namespace};
 use super::requirements::Facts;
 use crate::model::event::{Address, Event, Family, Lost, Moment, Netns, State};
 
@@ -155,17 +154,17 @@ impl Tracer {
             .context("cannot set the kernel side's control word")
     }
 
-    /// Every TCP socket of the namespace at `path`. Half-open requests come as
-    /// their number alone.
-    pub fn seed(&mut self, path: &Path, mut take: impl FnMut(&Event)) -> Result<u64> {
+    /// Every TCP socket of a namespace. Half-open requests come as their number
+    /// alone.
+    pub fn seed(&mut self, namespace: &Namespace, mut take: impl FnMut(&Event)) -> Result<u64> {
         let program = program::<Iter>(&mut self.ebpf, seat::SEED)?;
         let link = program
             .attach()
             .context("cannot attach the socket iterator")?;
         let link = program.take_link(link)?;
         // The iterator sees the namespace of the thread that makes it.
-        let mut iterator: File = netns::within(path, move || link.into_file())
-            .with_context(|| format!("cannot enter the network namespace {}", path.display()))?
+        let mut iterator: File = netns::within(namespace, move || link.into_file())
+            .with_context(|| format!("cannot enter the network namespace {}", namespace.inode))?
             .context("cannot make a socket iterator")?;
 
         let mut requests = 0;
@@ -207,8 +206,9 @@ impl Tracer {
             if let Some(end) = sweep.readings.get_mut(batch.len()) {
                 end.timer = 0;
             }
+            let sweep: &Sweep = sweep;
             self.sweep
-                .set(0, &*sweep, 0)
+                .set(0, sweep, 0)
                 .context("cannot hand over a sweep")?;
             program::<RawTracePoint>(&mut self.ebpf, seat::READ)?
                 .test_run(RawTracePointRunOptions::new())
@@ -237,7 +237,8 @@ impl Tracer {
     /// The kernel's two clocks at one moment, and jiffies' low 32 bits.
     pub fn clocks(&mut self) -> Result<(Moment, u32)> {
         self.sweep_batch.readings[0].timer = 0;
-        self.sweep.set(0, &*self.sweep_batch, 0)?;
+        let sweep: &Sweep = &self.sweep_batch;
+        self.sweep.set(0, sweep, 0)?;
         program::<RawTracePoint>(&mut self.ebpf, seat::READ)?
             .test_run(RawTracePointRunOptions::new())
             .context("cannot run a sweep")?;

@@ -28,7 +28,7 @@ fn find(search: Search, inode: u32) -> Option<Namespace> {
 fn finds_its_own_namespace_quickly() {
     let here = current().unwrap();
     let found = find(Search::Quick, here.inode).expect("every process is in /proc");
-    let seen = within(&found.path, || current().unwrap().inode).unwrap();
+    let seen = within(&found, || current().unwrap().inode).unwrap();
     assert_eq!(seen, here.inode);
 }
 
@@ -57,10 +57,7 @@ fn finds_a_threads_namespace_and_then_that_of_a_descriptor() {
     thread.join().unwrap();
     let found = find(Search::Everywhere, inode).expect("a descriptor holds it");
     assert!(found.path.to_str().unwrap().contains("/fd/"), "{found:?}");
-    assert_eq!(
-        within(&found.path, || current().unwrap().inode).unwrap(),
-        inode
-    );
+    assert_eq!(within(&found, || current().unwrap().inode).unwrap(), inode);
 
     drop(descriptor);
     assert_eq!(
@@ -102,7 +99,7 @@ fn finds_bind_mounts_of_another_mount_namespace() {
     let found = find(Search::Everywhere, inode);
     let seen = found
         .as_ref()
-        .map(|n| within(&n.path, || current().unwrap().inode).unwrap());
+        .map(|n| within(n, || current().unwrap().inode).unwrap());
     drop(input);
     assert!(child.wait().unwrap().success());
     let found = found.expect("its mount is in the mount namespace of a process");
@@ -115,7 +112,8 @@ fn the_caller_stays_where_it_is() {
     let here = current().unwrap().inode;
     let inode = thread::spawn(|| {
         let mine = leave();
-        let host = within(Path::new("/proc/self/ns/net"), || current().unwrap().inode).unwrap();
+        let host =
+            within_path(Path::new("/proc/self/ns/net"), || current().unwrap().inode).unwrap();
         assert_ne!(host, mine);
         assert_eq!(current().unwrap().inode, mine);
         host
