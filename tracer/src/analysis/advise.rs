@@ -67,14 +67,34 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
     };
     Advice {
         verdict,
-        headline: format!("{}: {}", stock(snapshot), word(verdict, near)),
+        headline: format!(
+            "{}: {}",
+            stock(snapshot),
+            word(verdict, snapshot.time_wait.now, near)
+        ),
         because: because + &overflow(snapshot),
     }
 }
 
+/// Seconds until a destination has no port left. TIME_WAITs alone exhaust
+/// nothing at a rate that the ports sustain, however fast they fill at first;
+/// connections that stay open do.
+#[must_use]
+pub fn exhausted_in_s(destination: &Destination) -> Option<f64> {
+    let sustained = destination.connects_per_s <= destination.limit_per_s;
+    destination
+        .exhausted_in_s
+        .filter(|_| !sustained || mostly_open(destination))
+}
+
+/// Whether most of its ports belong to connections rather than to TIME_WAITs.
+fn mostly_open(destination: &Destination) -> bool {
+    destination.time_wait * 2 < destination.used
+}
+
 /// The destination that runs out first, if any does soon.
 fn soonest(snapshot: &Snapshot) -> Option<&Destination> {
-    let in_s = |destination: &Destination| destination.exhausted_in_s.unwrap_or(f64::INFINITY);
+    let in_s = |destination: &Destination| exhausted_in_s(destination).unwrap_or(f64::INFINITY);
     snapshot
         .ports
         .iter()
@@ -108,9 +128,12 @@ fn stock(snapshot: &Snapshot) -> String {
     format!("TIME_WAIT {}{whose}{unknown}", count(time_wait.now))
 }
 
-fn word(verdict: Verdict, worst: Option<&Destination>) -> &'static str {
-    let mostly_open = worst.is_some_and(|worst| worst.time_wait * 2 < worst.used);
+/// The verdict in words that finish the sentence about the stock.
+fn word(verdict: Verdict, now: u64, worst: Option<&Destination>) -> &'static str {
+    let mostly_open = worst.is_some_and(mostly_open);
     match verdict {
+        Verdict::Hurts if now == 0 => "but ports run out.",
+        Verdict::DoesNotHurt if now == 0 => "none can hurt.",
         Verdict::Hurts if mostly_open => "ports run out, but not because of them.",
         Verdict::Hurts => "they hurt, ports run out.",
         Verdict::Near if mostly_open => "ports get scarce, but not because of them.",
@@ -121,12 +144,12 @@ fn word(verdict: Verdict, worst: Option<&Destination>) -> &'static str {
 }
 
 fn pressed(failed: u64, worst: &Destination) -> String {
-    let exhausted = match worst.exhausted_in_s {
+    let exhausted = match exhausted_in_s(worst) {
         _ if worst.used >= worst.usable => ", none is free".to_owned(),
         Some(in_s) => format!(", exhausted in {} at the present rate", roughly(in_s)),
         None => ", which the present rate does not exhaust".to_owned(),
     };
-    let whose = if worst.time_wait * 2 < worst.used {
+    let whose = if mostly_open(worst) {
         format!(
             " Most of these ports belong to open connections, only {} to TIME_WAITs.",
             count(worst.time_wait)
@@ -205,3 +228,6 @@ fn overflow(snapshot: &Snapshot) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,12 +108,12 @@ impl Line {
 }
 
 /// Words broken into lines of at most `width` cells; all but the first begin
-/// with `indent` blanks.
+/// with `indent` blanks. A number stays with its unit.
 #[must_use]
 pub fn wrapped(tone: Tone, text: &str, width: usize, indent: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split(' ') {
+    for word in words(text) {
         let blank = usize::from(!line.trim().is_empty());
         if blank == 1 && line.chars().count() + blank + word.chars().count() > width {
             lines.push(Line::of(
@@ -123,10 +123,31 @@ pub fn wrapped(tone: Tone, text: &str, width: usize, indent: usize) -> Vec<Line>
         } else if blank == 1 {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word);
     }
     lines.push(Line::of(tone, line));
     lines
+}
+
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let unit = word.trim_end_matches(|c: char| c.is_ascii_punctuation() && c != '%');
+        match words.last_mut() {
+            Some(number)
+                if number.ends_with(|c: char| c.is_ascii_digit())
+                    && matches!(
+                        unit,
+                        "%" | "µs" | "ms" | "s" | "min" | "h" | "d" | "B" | "kB" | "MB" | "GB"
+                    ) =>
+            {
+                number.push(' ');
+                number.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    words
 }
 
 /// Lines that belong together and are shown or left out together.

@@ -107,19 +107,19 @@ fn head(snapshot: &Snapshot, width: usize) -> Block {
     let mut lines = wrapped(tone, &advice.headline, width, 0);
     lines.extend(wrapped(Tone::Plain, &advice.because, width, 0));
     lines.extend(doubts(snapshot, width));
-    lines.push(about(snapshot));
+    lines.extend(wrapped(Tone::Faint, &about(snapshot), width, 0));
     Block::new("summary", lines)
 }
 
 /// Host, time and scope: quiet, for the log and the screenshot.
-fn about(snapshot: &Snapshot) -> Line {
+fn about(snapshot: &Snapshot) -> String {
     let mut parts = Vec::new();
     if snapshot.exactness == Exactness::Exact && total(&snapshot.lost) == 0 {
         parts.push("exact, nothing lost".to_owned());
     }
     parts.extend([
         units::printable(&snapshot.host.name),
-        format!("Linux {}", snapshot.host.kernel),
+        snapshot.host.kernel.clone(),
         format!("{:.0}", snapshot.time),
         format!("after {}", units::roughly(snapshot.elapsed_s)),
     ]);
@@ -129,7 +129,7 @@ fn about(snapshot: &Snapshot) -> Line {
     if !snapshot.scope.filter.is_empty() {
         parts.push(format!("only {}", snapshot.scope.filter));
     }
-    Line::of(Tone::Faint, parts.join(" · "))
+    parts.join(" · ")
 }
 
 /// What was lost and what that means for the counts; nothing where all is well.

@@ -2,6 +2,7 @@
 //! namespaces, and the time spent in the other states. Five rows each; what
 //! was left out is said.
 
+use crate::analysis::advise::exhausted_in_s;
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
 use crate::render::line::{Block, Line, Tone};
@@ -22,7 +23,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
         .ports
         .iter()
         .any(|port| port.netns != snapshot.ports[0].netns);
-    let columns = 18 + 8 + 8 + 9 + 11;
+    let columns = 14 + 8 + 8 + 9 + 10;
     let netns = if several && width >= ADDRESSES + columns + 12 + 11 {
         12
     } else {
@@ -58,7 +59,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
             String::new()
         };
         format!(
-            "{netns}{pair:<addresses$}{used:>18}{share:>8}{time_wait}{connects:>8}{limit:>9}{full:>11}"
+            "{netns}{pair:<addresses$}{used:>14}{share:>8}{time_wait}{connects:>8}{limit:>9}{full:>10}"
         )
     };
     let heading = row([
@@ -81,7 +82,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
         let text = row([
             &port.netns.to_string(),
             &shortened(&pair, addresses.saturating_sub(1)),
-            &format!("{} of {}", count(port.used), count(port.usable)),
+            &format!("{}/{}", count(port.used), count(port.usable)),
             &percent_of(port.used, port.usable),
             &count(port.time_wait),
             &rate(port.connects_per_s),
@@ -98,7 +99,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
 }
 
 fn exhausted(port: &Destination) -> String {
-    match port.exhausted_in_s {
+    match exhausted_in_s(port) {
         _ if port.used >= port.usable => "now".to_owned(),
         Some(in_s) => format!("in {}", roughly(in_s)),
         None => "-".to_owned(),
