@@ -58,6 +58,16 @@ fn losses_and_namespaces_in_a_log() {
 }
 
 #[test]
+fn what_was_lost_stays_said_once_it_is_mended() {
+    let mut mended = invented::lossy();
+    mended.exactness = tracer::model::snapshot::Exactness::Exact;
+    let page = plain(&[mended], "all");
+    let said = page.split("\n\n").next().unwrap();
+    assert!(!page.contains('~'), "{page}");
+    insta::assert_snapshot!(said);
+}
+
+#[test]
 fn only_some_states_and_rates_between_two_snapshots() {
     let page = plain(&two_seconds(invented::busy()), "synchronized");
     let second = page.split("\n\n\n").nth(1).unwrap();
@@ -80,6 +90,11 @@ fn a_busy_client_on_a_classic_terminal() {
 #[test]
 fn a_busy_client_on_a_large_terminal() {
     insta::assert_snapshot!(screen(&two_seconds(invented::busy()), 120, 40));
+}
+
+#[test]
+fn a_small_terminal_gets_the_beginning() {
+    insta::assert_snapshot!(screen(&[invented::busy()], 60, 16));
 }
 
 #[test]

@@ -194,37 +194,50 @@ impl Block {
     }
 }
 
+/// A table cut short below this many lines says nothing.
+const WORTH_SHOWING: usize = 4;
+
 /// Blocks below one another, an empty line between them. Where `height` does
-/// not suffice, later blocks are left out and the last line names them.
+/// not suffice, the first that does not fit is cut short, those after it are
+/// left out, and the last line names them all.
 #[must_use]
 pub fn stacked(blocks: Vec<Block>, width: usize, height: Option<usize>) -> Vec<Line> {
+    let between = |first: bool, block: &Block| usize::from(!first && !block.tight);
     let all: usize = blocks
         .iter()
-        .map(|block| block.lines.len() + usize::from(!block.tight))
+        .enumerate()
+        .map(|(i, block)| block.lines.len() + between(i == 0, block))
         .sum();
-    let all = all.saturating_sub(1);
     let room = match height {
         Some(height) if all > height => height.saturating_sub(1),
         _ => usize::MAX,
     };
     let mut lines: Vec<Line> = Vec::new();
-    let mut left_out = Vec::new();
+    let mut missing = Vec::new();
     for block in blocks {
-        let between = usize::from(!lines.is_empty() && !block.tight);
-        if !left_out.is_empty() || lines.len() + between + block.lines.len() > room {
-            if lines.is_empty() {
-                lines.extend(block.lines.into_iter().take(room));
-            }
-            left_out.push(block.name);
+        let first = lines.is_empty();
+        let gap = between(first, &block);
+        let left = room.saturating_sub(lines.len() + gap);
+        let fits = block.lines.len() <= left;
+        let shown = if fits || first || left >= WORTH_SHOWING {
+            left
+        } else {
+            0
+        };
+        if !missing.is_empty() || shown == 0 {
+            missing.push(block.name);
             continue;
         }
-        lines.extend((0..between).map(|_| Line::default()));
-        lines.extend(block.lines);
+        if !fits {
+            missing.push(block.name);
+        }
+        lines.extend((0..gap).map(|_| Line::default()));
+        lines.extend(block.lines.into_iter().take(shown));
     }
-    if !left_out.is_empty() {
+    if !missing.is_empty() {
         lines.push(Line::of(
             Tone::Faint,
-            format!("in a taller window: {}", left_out.join(", ")),
+            format!("in a taller window: {}", missing.join(", ")),
         ));
     }
     lines.into_iter().map(|line| line.cut(width)).collect()

@@ -140,8 +140,8 @@ fn doubts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         (Exactness::Exact, _) => (
             Tone::Plain,
             format!(
-                "Counts are exact: {} lost ({}), put right from the kernel by {}; what the lost ones would have \
-                 said of lives and ends is missing.",
+                "Counts are exact: {} lost ({}), put right from the kernel by {}; lives and ends of the \
+                 lost are missing.",
                 units::counted(lost, "event"),
                 causes(&snapshot.lost),
                 units::counted(snapshot.resyncs, "resync")

@@ -146,14 +146,14 @@ fn estimate(snapshot: &Snapshot) -> String {
             seconds(mean.high)
         ));
     }
-    if parts.is_empty() {
-        parts.push("not enough data yet".to_owned());
-    }
-    format!(
-        "{}, from {} socket-seconds",
-        parts.join(", "),
+    let seen = format!(
+        "{} socket-seconds",
         count(table.socket_seconds.round() as u64)
-    )
+    );
+    if parts.is_empty() {
+        return format!("not enough data yet ({seen})");
+    }
+    format!("{}, from {seen}", parts.join(", "))
 }
 
 /// `None` where there never was one.
