@@ -17,6 +17,7 @@ pub mod kind {
     pub const REARM: u8 = 5;
     pub const END: u8 = 6;
     pub const PROCESS: u8 = 7;
+    pub const CHILD: u8 = 8;
 }
 
 /// When and between which states: nanoseconds of `CLOCK_MONOTONIC` in the upper
@@ -69,7 +70,7 @@ pub struct Head {
 /// told not to wait in FIN_WAIT2, so its step to CLOSE is its owner's wish.
 pub const LINGER2_NEGATIVE: u16 = 1 << 15;
 
-/// Ports are in host order; both are 0 for a child that has no addresses yet.
+/// Ports are in host order.
 /// An address is its 16 bytes as they lie in memory
 /// (two words, because BPF stores no unaligned ones); IPv4 is the first 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -86,6 +87,15 @@ pub struct Tuple {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Step {
+    pub head: Head,
+}
+
+/// LISTEN -> SYN_RECV, the first step of a listener's child. It has no
+/// addresses yet, and the process that is current has no part in it: `head.pid`
+/// is the inode of its network namespace instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Child {
     pub head: Head,
 }
 

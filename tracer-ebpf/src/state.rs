@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     state::State,
-    wire::{Arming, Birth, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
+    wire::{Arming, Birth, Child, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
 };
 
 use crate::{
@@ -83,20 +83,14 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
     // The port of a connect is chosen after CLOSE -> SYN_SENT, and the child of
     // a listener is given its addresses after LISTEN -> SYN_RECV: both are told
     // with the next step.
-    if opens || from == SYN_SENT || from == SYN_RECV || tell_all() {
+    if from == LISTEN && to == SYN_RECV {
+        emit(Child {
+            head: Head { kind: kind::CHILD, pid: netns_of(sk), ..head },
+        });
+    } else if opens || from == SYN_SENT || from == SYN_RECV || tell_all() {
         emit(FullStep {
-            head: Head {
-                kind: kind::FULL_STEP,
-                ..head
-            },
-            tuple: if from == LISTEN && to == SYN_RECV {
-                Tuple {
-                    netns: netns_of(sk),
-                    ..Tuple::default()
-                }
-            } else {
-                tuple_of(sk, family, to == CLOSE)
-            },
+            head: Head { kind: kind::FULL_STEP, ..head },
+            tuple: tuple_of(sk, family, to == CLOSE),
         });
     } else {
         emit(Step { head });

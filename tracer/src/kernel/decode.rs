@@ -22,18 +22,18 @@ pub fn record(bytes: &[u8]) -> Option<Event> {
     let error = fields.u16()?;
     let at = Moment(stamp.time_ns());
     let event = match kind {
-        kind::STEP | kind::FULL_STEP => Event::Step(Step {
+        kind::STEP | kind::FULL_STEP | kind::CHILD => Event::Step(Step {
             socket: address,
             at,
             from: full_state(stamp.from()?)?,
             to: full_state(stamp.to()?)?,
-            pid,
+            pid: if kind == kind::CHILD { 0 } else { pid },
             error: error & !wire::LINGER2_NEGATIVE,
             linger2_negative: error & wire::LINGER2_NEGATIVE != 0,
-            tuple: if kind == kind::FULL_STEP {
-                Some(fields.tuple(detail)?)
-            } else {
-                None
+            tuple: match kind {
+                kind::FULL_STEP => Some(fields.tuple(detail)?),
+                kind::CHILD => Some(Tuple::nameless(Netns(pid), family(detail)?)),
+                _ => None,
             },
         }),
         kind::BIRTH => Event::Birth {
@@ -140,6 +140,14 @@ fn substate(state: State) -> Option<State> {
     matches!(state, State::TimeWait | State::FinWait2).then_some(state)
 }
 
+fn family(number: u8) -> Option<Family> {
+    match number {
+        2 => Some(Family::Inet),
+        10 => Some(Family::Inet6),
+        _ => None,
+    }
+}
+
 /// What is left of a record.
 struct Fields<'a>(&'a [u8]);
 
@@ -177,14 +185,9 @@ impl Fields<'_> {
         })
     }
 
-    fn tuple(&mut self, family: u8) -> Option<Tuple> {
-        let family = match family {
-            2 => Family::Inet,
-            10 => Family::Inet6,
-            _ => return None,
-        };
+    fn tuple(&mut self, number: u8) -> Option<Tuple> {
         Some(Tuple {
-            family,
+            family: family(number)?,
             local: self.bytes16()?,
             remote: self.bytes16()?,
             netns: Netns(self.u32()?),
@@ -254,6 +257,23 @@ mod tests {
         assert_eq!(tuple.remote_addr().to_string(), "10.0.0.9");
         assert_eq!((tuple.local_port, tuple.remote_port), (45556, 443));
         assert_eq!(tuple.netns, Netns(4_026_531_840));
+    }
+
+    #[test]
+    fn a_child_has_its_namespace_and_no_addresses() {
+        let head = Head {
+            pid: 4_026_531_840,
+            ..head(kind::CHILD, 10, State::Listen, State::SynRecv)
+        };
+        let Some(Event::Step(step)) = record(bytes_of(&wire::Child { head })) else {
+            panic!("no step")
+        };
+        let tuple = step.tuple.expect("a tuple");
+        assert_eq!(
+            (tuple.netns, tuple.family),
+            (Netns(4_026_531_840), Family::Inet6)
+        );
+        assert_eq!((tuple.local_port, tuple.remote_port, step.pid), (0, 0, 0));
     }
 
     #[test]
@@ -376,7 +396,7 @@ mod tests {
         #[test]
         fn no_likely_bytes_panic(
             mut bytes in prop::collection::vec(any::<u8>(), 24..90),
-            kind in 0u8..9,
+            kind in 0u8..10,
         ) {
             bytes[20] = kind;
             let _ = record(&bytes);

@@ -52,6 +52,25 @@ pub struct Tuple {
 }
 
 impl Tuple {
+    /// Of a listener's child at its first step: it has no addresses yet.
+    #[must_use]
+    pub fn nameless(netns: Netns, family: Family) -> Tuple {
+        Tuple {
+            netns,
+            family,
+            local: [0; 16],
+            remote: [0; 16],
+            local_port: 0,
+            remote_port: 0,
+        }
+    }
+
+    /// Whether it has no addresses yet.
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        self.local_port == 0 && self.remote_port == 0
+    }
+
     #[must_use]
     pub fn local_addr(&self) -> IpAddr {
         addr(self.family, self.local)

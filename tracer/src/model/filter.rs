@@ -65,11 +65,10 @@ impl Filter {
     }
 
     /// Whether a socket with these ends is wanted. A local port of 0 is not
-    /// known yet and speaks against nothing; where the remote port is 0 as well,
-    /// it is the child of a listener and nothing of it is known yet.
+    /// known yet and speaks against nothing; of a nameless tuple nothing is.
     #[must_use]
     pub fn admits(&self, tuple: &Tuple) -> bool {
-        if tuple.local_port == 0 && tuple.remote_port == 0 {
+        if tuple.is_nameless() {
             return self.family.is_none_or(|family| family == tuple.family);
         }
         self.family.is_none_or(|family| family == tuple.family)
