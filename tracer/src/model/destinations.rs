@@ -98,9 +98,9 @@ impl Destinations {
     pub(super) fn time_wait(&mut self, index: u32, entered: bool) {
         if let Some(destination) = self.all.get_mut(index as usize) {
             if entered {
-                destination.time_wait += 1
+                destination.time_wait += 1;
             } else {
-                destination.time_wait -= 1
+                destination.time_wait -= 1;
             }
         }
     }

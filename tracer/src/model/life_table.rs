@@ -138,15 +138,15 @@ impl Ages {
             .unwrap_or(AGES)
             .clamp(1, AGES);
         let mut early: Vec<Row> = Vec::with_capacity(last);
-        for age in 0..last {
+        for (age, &exposure) in exposure.iter().enumerate().take(last) {
             let start = age as u64 * AGE;
             let width = (nominal.max(1) - start).min(AGE) as f64 / 1e9;
-            if exposure[age] <= 0.0 {
+            if exposure <= 0.0 {
                 return None;
             }
             let row = Row {
                 width,
-                exposure: exposure[age],
+                exposure,
                 deaths: self.deaths[age],
             };
             match early.last_mut() {

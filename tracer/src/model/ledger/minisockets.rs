@@ -16,41 +16,6 @@ pub(super) struct End {
     pub(super) pid: u32,
 }
 
-/// Live minisockets by the second (nearly) at which their timers expire.
-#[derive(Debug)]
-pub(super) struct Expiries {
-    counts: Box<[u32; 256]>,
-    /// Jiffies of 2 to this power are about a second.
-    shift: u32,
-}
-
-impl Expiries {
-    pub(super) fn new(hz: u32) -> Expiries {
-        Expiries {
-            counts: Box::new([0; 256]),
-            shift: hz.max(1).next_power_of_two().trailing_zeros(),
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn add(&mut self, expires: u32) {
-        self.counts[(expires >> self.shift) as usize & 255] += 1;
-    }
-
-    #[inline(always)]
-    pub(super) fn remove(&mut self, expires: u32) {
-        self.counts[(expires >> self.shift) as usize & 255] -= 1;
-    }
-
-    /// Those that should have expired before `jiffies`, for up to a minute.
-    pub(super) fn before(&self, jiffies: u32) -> u64 {
-        let bucket = jiffies >> self.shift;
-        (1..=60)
-            .map(|back| u64::from(self.counts[bucket.wrapping_sub(back) as usize & 255]))
-            .sum()
-    }
-}
-
 impl Ledger {
     pub(super) fn saw_timeout(&mut self, timeout: u32) {
         if self.clock.saw_timeout(timeout) {
@@ -81,9 +46,9 @@ impl Ledger {
             .or_else(|| self.hasten_loose(timer, tell))
         {
             Some(slot) => slot,
-            None if self.filtering => return,
+            None if self.judging => return,
             None => {
-                let netns = netns.unwrap_or(Netns(0));
+                let netns = netns.unwrap_or(super::UNKNOWN);
                 self.admit_unseen_minisocket(timer, at, substate, arming.expires, netns);
                 return;
             }
@@ -147,7 +112,7 @@ impl Ledger {
             .or_else(|| self.hasten_loose(timer, tell))
         {
             Some(slot) => slot,
-            None if self.filtering || self.told_twice(timer.0, at) => return,
+            None if self.judging || self.told_twice(timer.0, at) => return,
             None => self.admit_unseen_minisocket(timer, at, substate, expires, netns),
         };
         self.namespaces
@@ -281,7 +246,7 @@ impl Ledger {
             by: self.owners.current(end.pid),
         };
         tell(&self.happening(slot, at, what));
-        self.remember_closed(super::Closed {
+        self.remember_closed(super::joining::Closed {
             story,
             at,
             reason: None,
@@ -303,7 +268,7 @@ impl Ledger {
                 self.left_time_wait(&story, Moment(story.seen.max(story.since)), false);
             }
             State::FinWait2 if story.is(flag::MINISOCKET) => {
-                self.tally.orphan_ended(Reason::Unknown)
+                self.tally.orphan_ended(Reason::Unknown);
             }
             _ => {}
         }
@@ -356,6 +321,9 @@ impl Ledger {
             ..self.found_minisocket(timer, at, state, expires)
         };
         let slot = self.admit_unseen(story);
+        if self.seeded && self.seeding.is_none() {
+            self.namespaces.at_mut(namespace).testimony.found_birth();
+        }
         // It was there when the seed began, if one runs.
         let seen_from = self
             .seeding

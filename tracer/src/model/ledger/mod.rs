@@ -7,6 +7,8 @@
 //! left`.
 
 mod births;
+mod expiries;
+mod joining;
 mod minisockets;
 mod namespaces;
 mod report;
@@ -14,24 +16,26 @@ mod seeding;
 mod steps;
 mod stories;
 mod tally;
+mod testimony;
+mod upkeep;
 mod witness;
 
 use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use self::births::{Closed, Loose};
-use self::minisockets::Expiries;
+use self::expiries::Expiries;
+use self::joining::{Closed, Loose};
 use self::namespaces::Namespaces;
 use self::seeding::Seeding;
-use self::stories::{Slot, Stories, Story, flag};
+use self::stories::{Slot, Stories};
 use self::tally::Tally;
 use self::witness::Doubts;
 use super::clock::Clock;
-use super::destinations::{Destinations, NOWHERE};
+use super::destinations::Destinations;
 use super::event::{Address, Arming, Event, Lost, Moment, Netns, State, Tick, Tuple};
 use super::filter::Filter;
-use super::happening::{Happening, Side, SocketId, What};
+use super::happening::{Happening, SocketId, What};
 use super::owners::{Owners, Remotes};
 
 pub use self::report::Frame;
@@ -40,6 +44,9 @@ pub use self::witness::Doubt;
 /// Two reports of one moment may be stamped this far apart: a step is traced
 /// before the state is stored, and a seed reads it without a lock. Nanoseconds.
 const GRACE: u64 = 1_000_000;
+
+/// Where sockets are counted whose namespace was never told: no inode is 0.
+const UNKNOWN: Netns = Netns(0);
 
 /// What a ledger needs to know before the first event.
 #[derive(Clone, Debug)]
@@ -93,7 +100,9 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Ledger {
     config: Config,
-    filtering: bool,
+    /// A filter judges by addresses: what has none known is not wanted. (The
+    /// family alone is pruned before anything reaches the ledger.)
+    judging: bool,
     clock: Clock,
     stories: Stories,
     namespaces: Namespaces,
@@ -125,7 +134,7 @@ impl Ledger {
     pub fn new(config: Config) -> Ledger {
         let clock = Clock::new(config.tick);
         Ledger {
-            filtering: !config.filter.is_empty(),
+            judging: config.filter.needs_addresses(),
             tally: Tally::new(&clock),
             stories: Stories::new(),
             namespaces: Namespaces::default(),
@@ -222,7 +231,7 @@ impl Ledger {
                 self.reading(timer, at, substate, expires, tell);
             }
             Event::Requests { netns, born, died } => {
-                if !self.filtering {
+                if !self.judging {
                     let namespace = self.namespace(netns);
                     self.namespaces.at_mut(namespace).requests.moved(born, died);
                 }
@@ -234,7 +243,7 @@ impl Ledger {
                 died,
                 exact,
             } => {
-                if !self.filtering {
+                if !self.judging {
                     let initial = !self.seeded;
                     let namespace = self.namespace(netns);
                     let requests = &mut self.namespaces.at_mut(namespace).requests;
@@ -317,142 +326,6 @@ impl Ledger {
         if let Some(count) = self.namespaces.at_mut(namespace).counts.of(state) {
             count.left += 1;
         }
-    }
-
-    /// Takes a story in: everything but its state's count.
-    fn admit(&mut self, story: Story) -> Slot {
-        let namespace = self.namespaces.at_mut(story.namespace);
-        let minisocket = story.is(flag::MINISOCKET);
-        *(if minisocket {
-            &mut namespace.minisockets
-        } else {
-            &mut namespace.full_sockets
-        }) += 1;
-        self.owners.hold(story.owner);
-        let slot = self.stories.insert(story);
-        if minisocket {
-            self.expiries.add(story.expires);
-            if story.state == State::FinWait2 {
-                self.orphans.insert(slot);
-            }
-        }
-        self.list_port(slot);
-        slot
-    }
-
-    /// Lets a story go: everything but its state's count.
-    fn dismiss(&mut self, slot: Slot) {
-        self.unlist_port(slot);
-        let story = *self.stories.at(slot);
-        let namespace = self.namespaces.at_mut(story.namespace);
-        if story.is(flag::MINISOCKET) {
-            namespace.minisockets -= 1;
-            self.expiries.remove(story.expires);
-            if story.state == State::FinWait2 {
-                self.orphans.remove(&slot);
-            }
-        } else {
-            namespace.full_sockets -= 1;
-        }
-        self.owners.release(story.owner);
-        self.destinations.release(story.destination);
-        self.stories.remove(slot);
-    }
-
-    fn own(&mut self, slot: Slot, owner: u32) {
-        let before = std::mem::replace(&mut self.stories.at_mut(slot).owner, owner);
-        if before != owner {
-            self.owners.hold(owner);
-            self.owners.release(before);
-        }
-    }
-
-    fn give_side(&mut self, slot: Slot, side: Side) {
-        let story = self.stories.at_mut(slot);
-        let before = story.side();
-        story.set_side(side);
-        if story.state == State::TimeWait && before != side {
-            *self.tally.side(before) -= 1;
-            *self.tally.side(side) += 1;
-        }
-    }
-
-    /// A client's local port is known: it counts towards its destination.
-    fn take_port(&mut self, slot: Slot, connects: bool) {
-        let story = self.stories.at(slot);
-        if story.side() != Side::Client || story.local_port == 0 || story.destination != NOWHERE {
-            return;
-        }
-        let time_wait = story.state == State::TimeWait;
-        let Some(tuple) = self.tuple(slot) else {
-            return;
-        };
-        let destination = self.destinations.take(&tuple, connects);
-        self.stories.at_mut(slot).destination = destination;
-        if time_wait {
-            self.destinations.time_wait(destination, true);
-        }
-    }
-
-    fn list_port(&mut self, slot: Slot) {
-        let story = self.stories.at_mut(slot);
-        if story.state == State::Listen && story.local_port != 0 && !story.is(flag::LISTED) {
-            story.set(flag::LISTED, true);
-            *self
-                .listeners
-                .entry((story.namespace, story.local_port))
-                .or_default() += 1;
-        }
-    }
-
-    fn unlist_port(&mut self, slot: Slot) {
-        let story = self.stories.at_mut(slot);
-        if story.is(flag::LISTED) {
-            story.set(flag::LISTED, false);
-            let key = (story.namespace, story.local_port);
-            if let Some(count) = self.listeners.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.listeners.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// Tells sides from ports: a local port that somebody listens on is a
-    /// server's, one of the ephemeral range a client's.
-    fn tell_sides(&mut self) {
-        for (slot, id) in std::mem::take(&mut self.sideless) {
-            let story = *self.stories.at(slot);
-            if story.id != id || story.side() != Side::Unknown {
-                continue;
-            }
-            let namespace = self.namespaces.at(story.namespace);
-            let side = if story.state == State::Listen
-                || self
-                    .listeners
-                    .contains_key(&(story.namespace, story.local_port))
-            {
-                Side::Server
-            } else if let Some(facts) = &namespace.facts {
-                let (first, last) = facts.ports;
-                if (first..=last).contains(&story.local_port) {
-                    Side::Client
-                } else {
-                    continue;
-                }
-            } else {
-                self.sideless.push((slot, id));
-                continue;
-            };
-            self.give_side(slot, side);
-            self.take_port(slot, false);
-        }
-    }
-
-    fn tuple(&self, slot: Slot) -> Option<Tuple> {
-        let story = self.stories.at(slot);
-        story.tuple(self.namespaces.at(story.namespace).netns)
     }
 
     #[inline(always)]

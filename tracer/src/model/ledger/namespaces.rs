@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::event::{Moment, NamespaceFacts, Netns};
 use super::tally::Counts;
-use super::witness::Testimony;
+use super::testimony::Testimony;
 
 /// A namespace without sockets is forgotten after this much silence, nanoseconds.
 const FORGET_AFTER: u64 = 300_000_000_000;
@@ -81,9 +81,9 @@ impl Requests {
         let now = self.now();
         if wanted > now {
             if initial || !self.anchored {
-                self.seeded += wanted - now
+                self.seeded += wanted - now;
             } else {
-                self.entered += wanted - now
+                self.entered += wanted - now;
             }
         } else {
             self.left += now - wanted;
@@ -109,8 +109,7 @@ pub(super) struct Namespaces {
     free: Vec<u32>,
     /// The last one looked up: events come in runs.
     last: (Netns, u32),
-    /// What forgotten namespaces stand for in the sums.
-    pub(super) forgotten_requests: Requests,
+    /// `TCPTimeWaitOverflow` of forgotten namespaces.
     pub(super) forgotten_overflowed: u64,
 }
 
@@ -160,21 +159,14 @@ impl Namespaces {
                 .0
                 .saturating_sub(it.last_event.0.max(it.testimony.heard.0))
                 > FORGET_AFTER;
-            let empty = it.minisockets == 0 && it.full_sockets == 0 && it.requests.now() == 0;
+            // The kernel side goes on telling of the requests it has counted there.
+            let asked = it.requests.seeded + it.requests.entered + it.requests.left > 0;
+            let empty = it.minisockets == 0 && it.full_sockets == 0 && !asked;
             if !(silent && empty && it.counts.is_empty())
                 || self.by_inode.get(&it.netns) != Some(&index)
             {
                 continue;
             }
-            let Requests {
-                seeded,
-                entered,
-                left,
-                ..
-            } = it.requests;
-            self.forgotten_requests.seeded += seeded;
-            self.forgotten_requests.entered += entered;
-            self.forgotten_requests.left += left;
             self.forgotten_overflowed += self.at(index).testimony.overflowed;
             self.by_inode.remove(&self.all[index as usize].netns);
             self.free.push(index);

@@ -53,6 +53,7 @@ impl Ledger {
         let nobody = &mut |_: &Happening| {};
         self.settle_seed(nobody);
         self.settle_loose(frame.at, nobody);
+        self.judge_missing_births();
         self.destinations.tick(frame.interval_s);
         self.namespaces.forget_idle(frame.at);
         let exact = self.seeded && self.seeding.is_none() && self.doubts(frame.at).is_none();
@@ -127,7 +128,6 @@ impl Ledger {
 
     fn states(&self) -> States {
         let mut states = self.tally.states.rendered();
-        add_requests(&mut states, &self.namespaces.forgotten_requests);
         for namespace in self.namespaces.iter() {
             add_requests(&mut states, &namespace.requests);
         }

@@ -18,6 +18,10 @@ use super::{Arming, GRACE, Ledger, Lost};
 /// that happened before it: the ring keeps order to within far less. Nanoseconds.
 const SETTLED: u64 = 2_000_000;
 
+/// A search for a free port, which takes milliseconds where they run out, may
+/// last this long. Nanoseconds.
+const UNHASHED: u64 = 100_000_000;
+
 #[derive(Debug)]
 pub(super) struct Seeding {
     began: Moment,
@@ -42,7 +46,12 @@ impl Ledger {
     /// seed, later it is a resync. The counts of losses should be fresh.
     pub fn begin_seed(&mut self, at: Moment) {
         self.settle_seed(&mut |_: &Happening| {});
+        if self.seeding.is_some() {
+            // One that never ended says nothing about what is gone.
+            self.forget_marks();
+        }
         self.settle_loose(Moment(u64::MAX), &mut |_: &Happening| {});
+        self.judge_missing_births();
         self.doubts.seed_begins();
         self.seeding = Some(Seeding {
             began: at,
@@ -137,7 +146,8 @@ impl Ledger {
             }
         }
         let gone = if seeding.initial {
-            self.forget_marks()
+            self.forget_marks();
+            Vec::new()
         } else {
             self.not_found(seeding.began)
         };
@@ -176,17 +186,6 @@ impl Ledger {
         }
     }
 
-    fn give_tuple(&mut self, slot: Slot, tuple: &Tuple) {
-        // Its counts stay with the namespace it was first counted in.
-        let namespace = self.namespace(tuple.netns);
-        let story = self.stories.at_mut(slot);
-        if story.namespace == namespace {
-            story.set_tuple(tuple);
-            self.list_port(slot);
-            self.sideless.push((slot, self.stories.at(slot).id));
-        }
-    }
-
     /// A socket that the seed found and nobody told of: seeded, or entered
     /// unseen if a resync finds it.
     fn count_seed(&mut self, seed: &Seed, seeded: bool) -> Slot {
@@ -213,6 +212,9 @@ impl Ledger {
         }
         if seed.timer_expires.is_some() {
             self.count_found_minisocket(slot, seed.at, seeded);
+            if !seeded {
+                self.namespaces.at_mut(namespace).testimony.found_birth();
+            }
         }
         self.sideless.push((slot, self.stories.at(slot).id));
         slot
@@ -221,7 +223,8 @@ impl Ledger {
     /// The kernel has this socket in another state. True if an event was missed.
     fn correct(&mut self, slot: Slot, seed: &Seed, tell: &mut impl FnMut(&Happening)) -> bool {
         let story = *self.stories.at(slot);
-        if story.state == seed.state || story.seen > seed.at.0 {
+        // The step may have been traced just before its state could be read.
+        if story.state == seed.state || story.seen.saturating_add(GRACE) > seed.at.0 {
             return false;
         }
         if let Some(expires) = seed.timer_expires {
@@ -246,12 +249,11 @@ impl Ledger {
         true
     }
 
-    fn forget_marks(&mut self) -> Vec<Slot> {
+    fn forget_marks(&mut self) {
         let slots: Vec<Slot> = self.stories.slots().collect();
         for slot in slots {
             self.stories.at_mut(slot).set(flag::FOUND, false);
         }
-        Vec::new()
     }
 
     /// Stories that nothing was heard of since before the seed, nor found by it.
@@ -260,7 +262,14 @@ impl Ledger {
         let mut gone = Vec::new();
         for slot in slots {
             let story = self.stories.at_mut(slot);
-            if !story.is(flag::FOUND) && story.seen < began.0 {
+            // A connect is traced before it has searched its port, and only then
+            // can be found.
+            let margin = if story.state == State::SynSent {
+                UNHASHED
+            } else {
+                GRACE
+            };
+            if !story.is(flag::FOUND) && story.seen.saturating_add(margin) < began.0 {
                 gone.push(slot);
             }
             story.set(flag::FOUND, false);
@@ -325,6 +334,8 @@ impl Ledger {
             arming: Arming { expires, timeout },
         };
         self.become_minisocket(slot, birth, tell);
+        let namespace = self.stories.at(slot).namespace;
+        self.namespaces.at_mut(namespace).testimony.found_birth();
         let story = self.stories.at_mut(slot);
         story.seen = seed.at.0;
         story.flags = story.flags & !flag::WHOLE | flag::FROM_SEED;

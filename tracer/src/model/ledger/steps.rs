@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::event::{Moment, Netns, State, Step};
+use super::super::event::{Moment, State, Step};
 use super::super::happening::{CloseReason, Happening, Side, What};
 use super::super::owners::NOBODY;
-use super::births::{Birth, Closed};
+use super::births::Birth;
+use super::joining::Closed;
 use super::stories::{Slot, Story, flag};
-use super::{GRACE, Ledger};
+use super::{GRACE, Ledger, UNKNOWN};
 
 /// The kernel's errno, as `sk_err` has it.
 mod errno {
@@ -69,10 +70,7 @@ impl Ledger {
     /// A step that the seed of this socket shows already: it only says who and when.
     fn adopt(&mut self, slot: Slot, step: &Step, from: State, to: State) {
         if let Some(tuple) = step.tuple.filter(|tuple| tuple.local_port != 0) {
-            let story = self.stories.at_mut(slot);
-            if !story.is(flag::TUPLE) {
-                story.set_tuple(&tuple);
-            }
+            self.give_tuple(slot, &tuple);
         }
         if self.stories.at(slot).state == to {
             let story = self.stories.at_mut(slot);
@@ -98,16 +96,16 @@ impl Ledger {
         let first = begins(from, to);
         let admitted = match &step.tuple {
             Some(tuple) => self.config.filter.admits(tuple),
-            None => !self.filtering,
+            None => !self.judging,
         };
         if !admitted
             || !first
-                && (self.filtering && self.seeding.is_none()
+                && (self.judging && self.seeding.is_none()
                     || self.told_twice(step.socket.0, step.at))
         {
             return;
         }
-        let namespace = self.namespace(step.tuple.map_or(Netns(0), |tuple| tuple.netns));
+        let namespace = self.namespace(step.tuple.map_or(UNKNOWN, |tuple| tuple.netns));
         let mut story = Story {
             key: step.socket.0,
             namespace,
@@ -231,7 +229,8 @@ impl Ledger {
             self.dismiss(slot);
             return false;
         }
-        // A step to CLOSED may have lost the addresses' port, never the rest.
+        self.give_tuple(slot, tuple);
+        // A step to CLOSED may have lost the local port, never the rest.
         self.stories.at_mut(slot).set_tuple(tuple);
         self.list_port(slot);
         self.take_port(slot, true);
@@ -344,14 +343,14 @@ impl Ledger {
         let from = from.map_or(State::FinWait2, of_full_socket);
         let admitted = match tuple {
             Some(tuple) => {
-                self.config.filter.admits(tuple) && (!self.filtering || self.seeding.is_some())
+                self.config.filter.admits(tuple) && (!self.judging || self.seeding.is_some())
             }
-            None => !self.filtering,
+            None => !self.judging,
         };
         if !admitted || matches!(from, State::TimeWait | State::Close) {
             return;
         }
-        let namespace = self.namespace(tuple.map_or(Netns(0), |tuple| tuple.netns));
+        let namespace = self.namespace(tuple.map_or(UNKNOWN, |tuple| tuple.netns));
         let at = birth.at.0;
         let mut story = Story {
             key: socket.0,
@@ -365,6 +364,7 @@ impl Ledger {
             story.set_tuple(tuple);
         }
         let slot = self.admit_unseen(story);
+        self.saw_birth(slot, birth.at);
         self.become_minisocket(slot, birth, tell);
     }
 }

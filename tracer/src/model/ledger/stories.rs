@@ -95,9 +95,9 @@ impl Story {
     #[inline(always)]
     pub(super) fn set(&mut self, flag: u16, on: bool) {
         if on {
-            self.flags |= flag
+            self.flags |= flag;
         } else {
-            self.flags &= !flag
+            self.flags &= !flag;
         }
     }
 

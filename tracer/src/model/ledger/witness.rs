@@ -5,11 +5,10 @@
 //! own count, live sockets against sockstat, and timers against the time. A
 //! disagreement is a doubt: it asks for a resync, it mends nothing itself.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use super::super::event::{Counters, Lost, Moment, Netns};
-use super::{GRACE, Ledger};
+use super::Ledger;
 
 /// Why the counts may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +102,11 @@ pub(super) struct Doubts {
     /// Found by a witness and counted, so that the resync it asks for does not
     /// count them again.
     announced: u64,
+    /// Births that only the kernel counted, not judged yet: the counters of
+    /// losses may be about to explain them.
+    missing: u64,
+    /// Losses that have explained missing births.
+    spent: u64,
     /// Minisockets past their expiry that a seed still found alive.
     tolerated: u64,
 }
@@ -123,130 +127,6 @@ impl Doubts {
         self.announced = 0;
         if nothing_wrong || overdue < self.tolerated {
             self.tolerated = overdue;
-        }
-    }
-}
-
-/// What the kernel's counters of one namespace said, reading by reading.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Testimony {
-    /// When counters were last read: from when, and to when.
-    read_from: Moment,
-    pub(super) heard: Moment,
-    readings: u64,
-    /// Births: the kernel's count and ours at the first reading.
-    births_then: Option<(u64, u64)>,
-    /// Births seen up to the last reading, and since, by the millisecond.
-    births: u64,
-    recent: VecDeque<(u64, u64)>,
-    missing: u64,
-    overflowed_then: Option<u64>,
-    /// `TCPTimeWaitOverflow` since the run began.
-    pub(super) overflowed: u64,
-    minisockets: Balance,
-    full_sockets: Balance,
-}
-
-impl Testimony {
-    /// `newborn`: nothing came before, the kernel counted from 0.
-    pub(super) fn new(newborn: bool) -> Testimony {
-        let zero = newborn.then_some(0);
-        Testimony {
-            births_then: zero.map(|n| (n, n)),
-            overflowed_then: zero,
-            ..Testimony::default()
-        }
-    }
-
-    #[inline]
-    pub(super) fn saw_birth(&mut self, at: Moment) {
-        let ms = at.0 / GRACE;
-        match self.recent.back_mut() {
-            Some((last, count)) if *last >= ms => *count += 1,
-            _ => {
-                // Nobody reads counters here: what was seen need not be kept apart.
-                if self.recent.len() >= 65_536
-                    && let Some((_, count)) = self.recent.pop_front()
-                {
-                    self.births += count;
-                }
-                self.recent.push_back((ms, 1));
-            }
-        }
-    }
-
-    pub(super) fn seed_settled(&mut self, nothing_wrong: bool) {
-        self.minisockets.seed_settled(nothing_wrong);
-        self.full_sockets.seed_settled(nothing_wrong);
-    }
-
-    /// Births that the kernel counted and nobody saw, beyond those known to be missing.
-    fn missing_births(&mut self, counters: &Counters) -> u64 {
-        let until = counters.to.0 / GRACE + 1;
-        while let Some(&(ms, count)) = self.recent.front()
-            && ms <= until
-        {
-            self.births += count;
-            self.recent.pop_front();
-        }
-        let Some(kernel) = counters.births else {
-            return 0;
-        };
-        let (kernel_then, ours_then) = *self.births_then.get_or_insert((kernel, self.births));
-        let missing = kernel
-            .saturating_sub(kernel_then)
-            .saturating_sub(self.births - ours_then);
-        let fresh = missing.saturating_sub(self.missing);
-        self.missing += fresh;
-        fresh
-    }
-}
-
-/// One of sockstat's gauges against the ledger's.
-#[derive(Clone, Debug, Default)]
-struct Balance {
-    /// Kernel less ledger, at the last reading; how often in a row.
-    difference: i64,
-    readings: u32,
-    /// It has been doubted; by how many seeds in vain.
-    doubted: bool,
-    in_vain: u32,
-    /// A difference that two seeds could not explain: how the two count, not
-    /// what was missed.
-    accepted: i64,
-}
-
-impl Balance {
-    /// In a busy namespace a difference is only telling if it stays the same.
-    const TELLING: u32 = 3;
-
-    fn weigh(&mut self, kernel: u64, ledger: u64, quiet: bool) -> bool {
-        let difference = kernel as i64 - ledger as i64;
-        if difference == self.difference {
-            self.readings += 1;
-        } else {
-            *self = Balance {
-                difference,
-                readings: 1,
-                accepted: self.accepted,
-                ..Balance::default()
-            };
-        }
-        let telling = quiet || self.readings >= Self::TELLING;
-        let doubtful = telling && difference != 0 && difference != self.accepted;
-        self.doubted |= doubtful;
-        doubtful
-    }
-
-    fn seed_settled(&mut self, nothing_wrong: bool) {
-        if !std::mem::take(&mut self.doubted) || !nothing_wrong {
-            self.in_vain = 0;
-            return;
-        }
-        self.in_vain += 1;
-        self.readings = 0;
-        if self.in_vain >= 2 {
-            self.accepted = self.difference;
         }
     }
 }
@@ -286,6 +166,26 @@ impl Ledger {
             .before(self.clock.jiffies_at(now).wrapping_sub(late))
     }
 
+    /// Judges the births that only the kernel counted: each loss that was
+    /// counted explains one, the others went unseen.
+    pub(super) fn judge_missing_births(&mut self) {
+        let missing = std::mem::take(&mut self.doubts.missing);
+        let explained = missing.min(self.unspent_losses());
+        self.doubts.spent += explained;
+        self.doubts.unseen += missing - explained;
+        self.doubts.announced += missing;
+    }
+
+    fn unspent_losses(&self) -> u64 {
+        let Lost {
+            ring,
+            map: _,
+            recursion,
+        } = self.lost;
+        ring.saturating_add(recursion)
+            .saturating_sub(self.doubts.spent)
+    }
+
     /// A step did not follow from the state known.
     pub(super) fn mismatched(&mut self, at: Moment) {
         self.found_wrong(1);
@@ -318,13 +218,11 @@ impl Ledger {
     pub(super) fn counters(&mut self, netns: Netns, counters: &Counters) {
         let index = self.namespace(netns);
         let taking_stock = self.seeding.is_some() || !self.seeded;
-        let filtering = self.filtering;
+        let filtering = !self.config.filter.is_empty();
         let namespace = self.namespaces.at_mut(index);
         let (minisockets, full_sockets) = (namespace.minisockets, namespace.full_sockets);
         let testimony = &mut namespace.testimony;
-        let missing = testimony.missing_births(counters);
-        let overflowed_then = *testimony.overflowed_then.get_or_insert(counters.overflowed);
-        testimony.overflowed = counters.overflowed.saturating_sub(overflowed_then);
+        let missing = testimony.take(counters);
         let first = testimony.readings == 0;
         let quiet = !first && namespace.last_event < testimony.read_from;
         testimony.readings += 1;
@@ -336,9 +234,8 @@ impl Ledger {
         if filtering {
             return;
         }
-        if missing > 0 {
-            self.found_wrong(missing);
-            self.doubts.announced += missing;
+        self.doubts.missing += missing;
+        if missing > 0 && self.doubts.missing > self.unspent_losses() {
             self.doubts.raise(Doubt::Births { netns, missing });
         }
         if taking_stock {

@@ -1,0 +1,367 @@
+//! What holds whatever happens.
+
+use proptest::prelude::*;
+use tracer::model::event::{
+    Address, Arming, Counters, Event, Family, Lost, Moment, Netns, Reason, Seed, State, Step, Tuple,
+};
+use tracer::model::filter::Filter;
+use tracer::model::happening::Happening;
+use tracer::model::ledger::Ledger;
+use tracer::model::snapshot::Snapshot;
+
+use super::script::{moment, new_ledger, snapshot};
+
+const STATES: [State; 12] = [
+    State::Established,
+    State::SynSent,
+    State::SynRecv,
+    State::FinWait1,
+    State::FinWait2,
+    State::TimeWait,
+    State::Close,
+    State::CloseWait,
+    State::LastAck,
+    State::Listen,
+    State::Closing,
+    State::NewSynRecv,
+];
+
+/// What a session may do to a ledger.
+#[derive(Clone, Debug)]
+enum Act {
+    Apply(Event),
+    BeginSeed(Moment),
+    EndSeed(Moment),
+    Snapshot(Moment),
+}
+
+fn any_state() -> impl Strategy<Value = State> {
+    proptest::sample::select(&STATES[..])
+}
+
+/// Mostly what a minisocket may be in.
+fn any_substate() -> impl Strategy<Value = State> {
+    prop_oneof![6 => Just(State::TimeWait), 6 => Just(State::FinWait2), 1 => any_state()]
+}
+
+fn any_moment() -> impl Strategy<Value = Moment> {
+    prop_oneof![9 => (0_u64..200_000).prop_map(|ms| moment(ms as f64 / 1e3)), 1 => any::<u64>().prop_map(Moment)]
+}
+
+fn any_tuple() -> impl Strategy<Value = Tuple> {
+    (0_u32..3, 0_u8..3, 0_u8..3, 0_u16..3, any::<bool>()).prop_map(
+        |(netns, local, remote, port, v6)| {
+            let mut tuple = Tuple {
+                netns: Netns(netns),
+                family: if v6 { Family::Inet6 } else { Family::Inet },
+                local: [0; 16],
+                remote: [0; 16],
+                local_port: if port == 0 { 0 } else { 40_000 + port },
+                remote_port: 443,
+            };
+            tuple.local[0] = local;
+            tuple.remote[0] = remote;
+            tuple
+        },
+    )
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let address = || (1_u64..8).prop_map(|n| Address(n << 8));
+    let arming = || {
+        (
+            prop_oneof![0_u32..60_000, any::<u32>()],
+            prop_oneof![Just(15_000_u32), any::<u32>()],
+        )
+            .prop_map(|(expires, timeout)| Arming { expires, timeout })
+    };
+    let tuple = || proptest::option::of(any_tuple());
+    prop_oneof![
+        8 => (address(), any_moment(), any_state(), any_state(), 0_u32..4, 0_u16..120, any::<bool>(), tuple()).prop_map(
+            |(socket, at, from, to, pid, error, linger2_negative, tuple)| Event::Step(Step {
+                socket, at, from, to, pid, error, linger2_negative, tuple
+            })
+        ),
+        4 => (proptest::option::of(address()), address(), any_moment(), proptest::option::of(any_state()), any_substate(), arming(), tuple())
+            .prop_map(|(socket, timer, at, from, substate, arming, tuple)| Event::Birth {
+                socket, timer, at, from, substate, arming, tuple
+            }),
+        2 => (address(), any_moment(), any_substate(), arming()).prop_map(|(timer, at, substate, arming)| Event::Rearm {
+            timer, at, substate, arming, netns: Some(Netns(1))
+        }),
+        4 => (address(), any_moment(), any_substate(), 0_u8..9, any::<u32>()).prop_map(
+            |(timer, at, substate, reason, expires)| Event::End {
+                timer, at, substate, expires, netns: Netns(1), pid: 3,
+                reason: Reason::from_wire(reason).expect("nine reasons"),
+            }
+        ),
+        2 => (address(), any_moment(), any_substate(), any::<u32>())
+            .prop_map(|(timer, at, substate, expires)| Event::Reading { timer, at, substate, expires }),
+        4 => (address(), any_moment(), prop_oneof![any_state(), any_substate()], proptest::option::of(any::<u32>()), any_tuple()).prop_map(
+            |(address, at, state, timer_expires, tuple)| Event::Seed(Seed { address, at, state, timer_expires, tuple })
+        ),
+        1 => (0_u32..3, 0_u64..50, 0_u64..50)
+            .prop_map(|(netns, born, died)| Event::Requests { netns: Netns(netns), born, died }),
+        1 => (0_u32..3, 0_u64..50, 0_u64..50, 0_u64..50, any::<bool>()).prop_map(|(netns, found, born, died, exact)| {
+            Event::SeedRequests { netns: Netns(netns), found, born, died, exact }
+        }),
+        1 => (0_u64..9, 0_u64..9).prop_map(|(ring, recursion)| Event::Lost(Lost { ring, map: 0, recursion })),
+        1 => (0_u32..4, any::<bool>())
+            .prop_map(|(pid, kernel_thread)| Event::Process { pid, comm: [pid as u8; 16], cgroup: 1, kernel_thread }),
+        1 => (0_u32..3, any_moment(), 0_u64..100, 0_u64..100, 0_u64..9).prop_map(|(netns, to, births, overflowed, tw)| {
+            let counters = Counters {
+                from: to, to, births: Some(births), reused_by_connect: 0, overflowed, minisockets: tw, full_sockets: tw,
+            };
+            Event::Counters { netns: Netns(netns), counters }
+        }),
+    ]
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        30 => any_event().prop_map(Act::Apply),
+        1 => any_moment().prop_map(Act::BeginSeed),
+        1 => any_moment().prop_map(Act::EndSeed),
+        1 => any_moment().prop_map(Act::Snapshot),
+    ]
+}
+
+fn play(ledger: &mut Ledger, act: &Act) {
+    match act {
+        Act::Apply(event) => ledger.apply(event, &mut |_: &Happening| {}),
+        Act::BeginSeed(at) => ledger.begin_seed(*at),
+        Act::EndSeed(at) => ledger.end_seed(*at),
+        Act::Snapshot(at) => drop(snapshot(ledger, 0, *at)),
+    }
+}
+
+fn check(snapshot: &Snapshot) {
+    let all = snapshot
+        .namespaces
+        .iter()
+        .map(|namespace| &namespace.states)
+        .chain([&snapshot.states]);
+    for states in all {
+        for (state, count) in states.iter() {
+            assert_eq!(
+                count.now + count.left,
+                count.seeded + count.entered,
+                "{}: {count:?}",
+                state.name()
+            );
+        }
+    }
+    let time_wait = &snapshot.time_wait;
+    let ended = &time_wait.ended;
+    let ends = ended.expired
+        + ended.reused_by_connect
+        + ended.reused_by_bound_connect
+        + ended.reused_by_syn
+        + ended.reset
+        + ended.tproxy
+        + ended.destroyed
+        + ended.netns_exit
+        + ended.unknown;
+    assert_eq!(
+        Some(ends),
+        snapshot.states.get(State::TimeWait).map(|count| count.left),
+        "ends are what left"
+    );
+    let whole = time_wait.lifetime_s.distribution.count;
+    assert_eq!(
+        whole + time_wait.ended_seeded,
+        ends,
+        "an end has a whole life or none"
+    );
+    assert_eq!(
+        time_wait
+            .lifetime_s
+            .buckets
+            .iter()
+            .map(|bucket| bucket.count)
+            .sum::<u64>(),
+        whole
+    );
+    let side = time_wait.side;
+    assert_eq!(
+        side.client + side.server + side.unknown,
+        time_wait.now,
+        "every TIME_WAIT is on one side"
+    );
+    let orphans = &snapshot.fin_wait2_orphan;
+    let ended = &orphans.ended;
+    let ends = ended.expired
+        + ended.data_after_close
+        + ended.reset
+        + ended.reused_by_connect
+        + ended.reused_by_bound_connect
+        + ended.tproxy
+        + ended.destroyed
+        + ended.netns_exit
+        + ended.unknown;
+    assert_eq!(
+        orphans.now + ends + orphans.became_time_wait,
+        orphans.seeded + orphans.entered,
+        "{orphans:?}"
+    );
+}
+
+/// One connection's whole story at its own addresses, in its own order.
+fn connection(number: u64, start: f64, reason: Reason) -> Vec<Event> {
+    let (socket, timer) = (Address(number << 16), Address((number << 16) + (1 << 40)));
+    let at = |seconds: f64| moment(start + seconds);
+    let mut tuple = Tuple {
+        netns: Netns(1 + (number % 2) as u32),
+        family: Family::Inet,
+        local: [0; 16],
+        remote: [0; 16],
+        local_port: 40_000 + number as u16,
+        remote_port: 443,
+    };
+    tuple.local[0] = 10;
+    tuple.remote[0] = number as u8 % 3;
+    let step = |seconds: f64, from, to, tuple| {
+        let pid = 5 + number as u32 % 3;
+        Event::Step(Step {
+            socket,
+            at: at(seconds),
+            from,
+            to,
+            pid,
+            error: 0,
+            linger2_negative: false,
+            tuple,
+        })
+    };
+    let expires = ((start + 60.3) * 250.0) as u32 + 1000;
+    vec![
+        step(
+            0.0,
+            State::Close,
+            State::SynSent,
+            Some(Tuple {
+                local_port: 0,
+                ..tuple
+            }),
+        ),
+        step(0.1, State::SynSent, State::Established, Some(tuple)),
+        step(0.2, State::Established, State::FinWait1, None),
+        step(0.25, State::FinWait1, State::FinWait2, None),
+        Event::Birth {
+            socket: Some(socket),
+            timer,
+            at: at(0.3),
+            from: Some(State::FinWait2),
+            substate: if number.is_multiple_of(2) {
+                State::TimeWait
+            } else {
+                State::FinWait2
+            },
+            arming: Arming {
+                expires,
+                timeout: 15_000,
+            },
+            tuple: None,
+        },
+        Event::Reading {
+            timer,
+            at: at(0.5),
+            substate: State::TimeWait,
+            expires: expires + 10,
+        },
+        Event::End {
+            timer,
+            at: at(1.0),
+            substate: State::TimeWait,
+            reason,
+            expires: expires + 10,
+            netns: tuple.netns,
+            pid: 0,
+        },
+    ]
+}
+
+/// `PROPTEST_CASES` soaks.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(128)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
+
+    #[test]
+    fn the_identities_hold_after_any_events(acts in proptest::collection::vec(any_act(), 0..120), every in 1_usize..20) {
+        let mut ledger = new_ledger(Filter::default());
+        for (number, act) in acts.iter().enumerate() {
+            play(&mut ledger, act);
+            if number % every == 0 {
+                check(&snapshot(&mut ledger, 0, moment(100.0)));
+            }
+        }
+        check(&snapshot(&mut ledger, 0, moment(500.0)));
+    }
+
+    #[test]
+    fn the_identities_hold_behind_a_filter(acts in proptest::collection::vec(any_act(), 0..120)) {
+        let mut ledger = new_ledger(Filter::new(None, vec![40_001], vec![], vec![], vec![]));
+        for act in &acts {
+            play(&mut ledger, act);
+        }
+        check(&snapshot(&mut ledger, 0, moment(500.0)));
+    }
+
+    #[test]
+    fn unrelated_sockets_come_in_any_order(
+        starts in proptest::collection::vec((0.0..5.0_f64, 0_u8..9), 1..8),
+        order in any::<proptest::sample::Index>(),
+        picks in proptest::collection::vec(any::<proptest::sample::Index>(), 80),
+    ) {
+        let stories: Vec<Vec<Event>> = starts
+            .iter()
+            .enumerate()
+            .map(|(n, &(start, reason))| connection(n as u64 + 1, start, Reason::from_wire(reason).expect("nine")))
+            .collect();
+        let cut = order.index(7) + 1;
+        let mut straight = new_ledger(Filter::default());
+        for event in stories.iter().flat_map(|story| &story[..cut]) {
+            straight.apply(event, &mut |_: &Happening| {});
+        }
+        let mut left: Vec<&[Event]> = stories.iter().map(|story| &story[..cut]).collect();
+        let mut mixed = new_ledger(Filter::default());
+        for pick in picks {
+            left.retain(|story| !story.is_empty());
+            if left.is_empty() {
+                break;
+            }
+            let index = pick.index(left.len());
+            let (first, rest) = left[index].split_first().expect("none is empty");
+            mixed.apply(first, &mut |_: &Happening| {});
+            left[index] = rest;
+        }
+        prop_assert!(left.iter().all(|story| story.is_empty()));
+        let at = moment(10.0);
+        prop_assert_eq!(snapshot(&mut straight, 1, at), snapshot(&mut mixed, 1, at));
+    }
+
+    #[test]
+    fn a_birth_told_twice_is_one(number in 1_u64..20, later_us in 0_u64..900, from_first in any::<bool>()) {
+        let story = connection(number, 1.0, Reason::Expired);
+        let mut once = new_ledger(Filter::default());
+        let mut twice = new_ledger(Filter::default());
+        for event in &story {
+            once.apply(event, &mut |_: &Happening| {});
+            twice.apply(event, &mut |_: &Happening| {});
+            if let Event::Birth { socket, timer, at, from, substate, arming, tuple } = *event {
+                let at = Moment(at.0 + later_us * 1000);
+                let (socket, from) = if from_first { (socket, from) } else { (None, None) };
+                let again = Event::Birth { socket, timer, at, from, substate, arming, tuple };
+                twice.apply(&again, &mut |_: &Happening| {});
+            }
+        }
+        let at = moment(10.0);
+        prop_assert_eq!(snapshot(&mut once, 1, at), snapshot(&mut twice, 1, at));
+    }
+}
