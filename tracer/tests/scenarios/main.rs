@@ -217,6 +217,22 @@ fn a_listener_stays_when_its_child_steps_and_its_close_is_no_close() {
 }
 
 #[test]
+fn a_child_has_its_namespace_before_its_addresses() {
+    run("
+        1.0 step A LISTEN SYN_RECV 0.0.0.0:0-0.0.0.0:0
+        = namespaces.0.states.SYN_RECV.now 1
+        1.0 step A SYN_RECV ESTABLISHED 10.0.0.1:80-10.0.0.9:5000
+        2.0 step A ESTABLISHED FIN_WAIT1 pid=9
+        2.1 step A FIN_WAIT1 FIN_WAIT2
+        2.2 birth A t FIN_WAIT2 TIME_WAIT
+        = time_wait.side.server 1
+        = remotes.0.addr 10.0.0.9
+        = namespaces.0.states.TIME_WAIT.now 1
+        ? doubts none
+    ");
+}
+
+#[test]
 fn a_full_table_is_told_from_an_abort() {
     run("
         # So small a table is full at any time.

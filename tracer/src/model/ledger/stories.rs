@@ -118,8 +118,12 @@ impl Story {
         };
     }
 
-    /// Takes the addresses; a local port that is known already stays.
+    /// Takes the addresses; a local port that is known already stays. A
+    /// listener's child has none yet at its first step.
     pub(super) fn set_tuple(&mut self, tuple: &Tuple) {
+        if tuple.is_nameless() {
+            return;
+        }
         self.local = tuple.local;
         self.remote = tuple.remote;
         self.remote_port = tuple.remote_port;
