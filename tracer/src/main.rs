@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use log::LevelFilter;
 use tracer::cli::{Cli, Request};
 use tracer::verbs;
 
@@ -13,8 +14,11 @@ const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
     let (request, log_level) = Cli::parse().into_request();
+    // Our own rooms, and those of the kernel side; libraries only warn.
     env_logger::Builder::new()
-        .filter_level(log_level)
+        .filter_level(log_level.min(LevelFilter::Warn))
+        .filter_module("tracer", log_level)
+        .filter_module("twtrace", log_level)
         .format_target(false)
         .init();
     let done = match request {

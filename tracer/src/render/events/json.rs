@@ -165,6 +165,9 @@ fn both_ends<M: SerializeMap>(map: &mut M, tuple: &Tuple) -> Result<(), M::Error
         Family::Inet6 => "inet6",
     };
     map.serialize_entry("family", family)?;
+    if tuple.is_nameless() {
+        return Ok(());
+    }
     map.serialize_entry(
         "local",
         &End {

@@ -122,6 +122,9 @@ impl<W: Write> Happenings for Text<W> {
 }
 
 fn ends(tuple: &Tuple) -> (String, String, String) {
+    if tuple.is_nameless() {
+        return (tuple.netns.0.to_string(), "?".to_owned(), "?".to_owned());
+    }
     let local = match tuple.local_port {
         0 => format!("{}:?", units::host(tuple.local_addr())),
         port => units::endpoint(tuple.local_addr(), port),
