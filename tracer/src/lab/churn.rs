@@ -79,25 +79,32 @@ pub fn prepare(netns: &Netns) -> Result<()> {
 }
 
 impl Churn {
-    /// Runs in the namespace of the calling thread, on that thread.
+    /// Runs on loopback in the namespace of the calling thread, on that thread.
     pub fn run(&self) -> Result<Done> {
-        ensure!(
-            self.listeners > 0 && self.addresses > 0,
-            "churn needs a listener and an address"
-        );
         let listeners: Vec<Listener> = (0..self.listeners)
             .map(|_| Listener::new(Ipv4Addr::UNSPECIFIED))
             .collect::<Result<_>>()?;
+        let hosts: Vec<Ipv4Addr> = (0..self.addresses)
+            .map(|n| Ipv4Addr::new(127, 0, 0, n + 1))
+            .collect();
+        self.run_towards(&listeners, &hosts)
+    }
+
+    /// Connects from the namespace of the calling thread to every port at every
+    /// host in turn; the listeners may be those of another namespace.
+    pub fn run_towards(&self, listeners: &[Listener], hosts: &[Ipv4Addr]) -> Result<Done> {
         // The clock is read once in so many connections: it costs as much as a close.
         const STRIDE: u64 = 64;
-        let targets: Vec<(&Listener, SocketAddrV4)> = (0..self.addresses)
-            .flat_map(|host| {
-                listeners.iter().map(move |listener| {
-                    (
-                        listener,
-                        SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, host + 1), listener.port),
-                    )
-                })
+        ensure!(
+            !listeners.is_empty() && !hosts.is_empty(),
+            "churn needs a listener and an address"
+        );
+        let targets: Vec<(&Listener, SocketAddrV4)> = hosts
+            .iter()
+            .flat_map(|&host| {
+                listeners
+                    .iter()
+                    .map(move |to| (to, SocketAddrV4::new(host, to.port)))
             })
             .collect();
 

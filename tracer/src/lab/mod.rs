@@ -7,5 +7,8 @@
 //! tracer.
 
 pub mod churn;
+pub mod destroy;
 pub mod link;
 pub mod netns;
+pub mod population;
+pub mod segments;

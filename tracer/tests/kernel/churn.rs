@@ -1,0 +1,93 @@
+//! Under load every birth is counted: the kernel's MIBs say how many there were.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tracer::lab::churn::{self, Churn, First, Listener};
+use tracer::lab::link::Pair;
+use tracer::lab::netns::Netns;
+
+use super::truth::{self, Mib, count};
+use super::twtrace::Twtrace;
+use super::{Outcome, Verdict};
+
+const CONNECTIONS: u64 = 20_000;
+
+/// Births by the kernel's counters since `before` are those seen and those lost.
+pub(crate) fn check_births(netns: &Netns, before: &Mib, snapshot: &Value) -> Result<()> {
+    let kernel = Mib::read(netns)?.births() - before.births();
+    let (seen, lost) = (truth::births(snapshot), truth::lost(snapshot));
+    ensure!(
+        seen <= kernel,
+        "{seen} births seen, but the kernel made {kernel}: {snapshot:#}"
+    );
+    ensure!(
+        kernel - seen <= lost,
+        "the kernel made {kernel} births; {seen} were seen and {lost} reported lost: {snapshot:#}"
+    );
+    Ok(())
+}
+
+pub(crate) fn births_equal_the_counters() -> Outcome {
+    let netns = churn::namespace()?;
+    let before = Mib::read(&netns)?;
+    let live = Twtrace::live(&netns, &[])?;
+    for first in [First::Client, First::Server] {
+        let half = Churn {
+            connections: CONNECTIONS / 2,
+            first,
+            ..Churn::default()
+        };
+        netns.run(|| half.run())??;
+    }
+    live.equals_ss(&netns)?;
+    let last = live.last()?;
+    check_births(&netns, &before, &last)?;
+    ensure!(
+        truth::told_loss(&last) == 0,
+        "lost at the default buffer: {last:#}"
+    );
+    let (entered, unseen) = (
+        count(&last, &["time_wait", "entered"]),
+        count(&last, &["lost", "unseen"]),
+    );
+    ensure!(
+        entered <= CONNECTIONS && entered + unseen >= CONNECTIONS,
+        "{CONNECTIONS} connections, {entered} entered TIME_WAIT, {unseen} unseen: {last:#}"
+    );
+    Ok(Verdict::Held)
+}
+
+/// Receive packet steering runs the stack in interrupts that land in the
+/// middle of programs, as a busy network card does.
+pub(crate) fn rps_on_both_ends_of_a_veth() -> Outcome {
+    let pair = Pair::new()?;
+    for end in [&pair.near, &pair.far] {
+        churn::prepare(end)?;
+        end.set_rps_cpus(Pair::INTERFACE, "3")?;
+    }
+    let before = [Mib::read(&pair.near)?, Mib::read(&pair.far)?];
+    let lives = [
+        Twtrace::live(&pair.near, &[])?,
+        Twtrace::live(&pair.far, &[])?,
+    ];
+
+    let listeners = pair.far.run(|| {
+        (0..16)
+            .map(|_| Listener::new([0, 0, 0, 0].into()))
+            .collect::<Result<Vec<_>>>()
+    })??;
+    let far = [Pair::FAR[0].parse()?];
+    for first in [First::Client, First::Server] {
+        let half = Churn {
+            connections: CONNECTIONS / 2,
+            first,
+            ..Churn::default()
+        };
+        pair.near.run(|| half.run_towards(&listeners, &far))??;
+    }
+    for ((netns, live), before) in [&pair.near, &pair.far].into_iter().zip(lives).zip(&before) {
+        live.equals_ss(netns)?;
+        check_births(netns, before, &live.last()?)?;
+    }
+    Ok(Verdict::Held)
+}

@@ -1,0 +1,537 @@
+//! Every end a minisocket can come to, made to happen with real segments: the
+//! reason is found, and no other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use serde_json::Value;
+use tracer::lab::churn::Listener;
+use tracer::lab::destroy::Destroyer;
+use tracer::lab::netns::Netns;
+use tracer::lab::segments::{ACK, FIN, PSH, Peer, RST, SYN, Wire};
+
+use super::truth::{self, Mib, count};
+use super::twtrace::{PATIENCE, Twtrace};
+use super::{Outcome, Verdict};
+
+const TIME_WAIT: &str = "time_wait";
+const FIN_WAIT2: &str = "fin_wait2_orphan";
+
+/// A namespace under watch, a listener in it, and a peer's end of a wire to it.
+struct Stage {
+    netns: Netns,
+    wire: Wire,
+    door: TcpListener,
+    before: Mib,
+    live: Twtrace,
+    port: u16,
+}
+
+impl Stage {
+    fn new() -> Result<Stage> {
+        let netns = Netns::new()?;
+        let wire = Wire::new(&netns)?;
+        let door = netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+        let before = Mib::read(&netns)?;
+        let live = Twtrace::live(&netns, &[])?;
+        Ok(Stage {
+            netns,
+            wire,
+            door,
+            before,
+            live,
+            port: 20_000,
+        })
+    }
+
+    /// The listener, as the wire's peer reaches it.
+    fn address(&self) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(
+            Wire::KERNEL4.into(),
+            self.door.local_addr()?.port(),
+        ))
+    }
+
+    /// The listener on loopback.
+    fn local(&self) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(
+            Ipv4Addr::LOCALHOST.into(),
+            self.door.local_addr()?.port(),
+        ))
+    }
+
+    fn established<'w>(
+        wire: &'w Wire,
+        door: &TcpListener,
+        port: &mut u16,
+    ) -> Result<(Peer<'w>, TcpStream)> {
+        *port += 1;
+        let at = SocketAddr::new(Wire::KERNEL4.into(), door.local_addr()?.port());
+        let peer = Peer::connect(wire, (Wire::PEER4, *port).into(), at)?;
+        Ok((peer, door.accept()?.0))
+    }
+
+    /// The kernel's socket is a TIME_WAIT; it closed first.
+    fn time_wait(&mut self) -> Result<Peer<'_>> {
+        let (mut peer, server) = Stage::established(&self.wire, &self.door, &mut self.port)?;
+        drop(server);
+        peer.expect(FIN)?;
+        peer.send(FIN | ACK)?;
+        peer.expect(ACK)?;
+        Ok(peer)
+    }
+
+    /// The kernel's socket is an orphan in FIN_WAIT2.
+    fn fin_wait2(&mut self) -> Result<Peer<'_>> {
+        let (mut peer, server) = Stage::established(&self.wire, &self.door, &mut self.port)?;
+        drop(server);
+        peer.expect(FIN)?;
+        peer.send(ACK)?;
+        Ok(peer)
+    }
+
+    /// Waits for exactly these ends, then ends the run and checks all sums.
+    fn finds(self, of: &str, reason: &str, n: u64) -> Result<Value> {
+        let Stage {
+            netns,
+            live,
+            before,
+            ..
+        } = self;
+        found(&live, of, reason, n)?;
+        let last = live.last()?;
+        check(&last, of, reason, n)?;
+        let reused: u64 = [TIME_WAIT, FIN_WAIT2]
+            .iter()
+            .flat_map(|of| truth::ended(&last, of))
+            .filter(|(reason, _)| reason.starts_with("reused_by_") && reason != "reused_by_syn")
+            .map(|(_, n)| n)
+            .sum();
+        let now = Mib::read(&netns)?;
+        let recycled = now.get("TWRecycled") - before.get("TWRecycled");
+        ensure!(
+            reused == recycled,
+            "{reused} reused by connect, TWRecycled says {recycled}: {last:#}"
+        );
+        let overflow = now.get("TCPTimeWaitOverflow") - before.get("TCPTimeWaitOverflow");
+        ensure!(
+            count(&last, &[TIME_WAIT, "overflowed"]) == overflow,
+            "TCPTimeWaitOverflow says {overflow}: {last:#}"
+        );
+        Ok(last)
+    }
+}
+
+fn found(live: &Twtrace, of: &str, reason: &str, n: u64) -> Result<Value> {
+    live.snapshot(&format!("{n} ended by {reason}"), |snapshot| {
+        let ended = truth::ended(snapshot, of);
+        if ended.values().sum::<u64>() >= n {
+            Ok(())
+        } else {
+            Err(format!("{of} ended {ended:?}"))
+        }
+    })
+}
+
+fn check(snapshot: &Value, of: &str, reason: &str, n: u64) -> Result<()> {
+    let ended = truth::ended(snapshot, of);
+    let only: BTreeMap<String, u64> = [(reason.to_owned(), n)].into();
+    ensure!(
+        ended == only,
+        "{of} ended {ended:?} where {only:?} did: {snapshot:#}"
+    );
+    Ok(())
+}
+
+pub(crate) fn time_wait_expired() -> Outcome {
+    let mut stage = Stage::new()?;
+    stage.time_wait()?;
+    stage.live.be_patient(Duration::from_secs(75));
+    let last = stage.finds(TIME_WAIT, "expired", 1)?;
+    let life = truth::number(&last, &[TIME_WAIT, "lifetime_s", "max"]);
+    ensure!(life >= 60.0, "it lived {life} s: {last:#}");
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn fin_wait2_expired() -> Outcome {
+    let mut stage = Stage::new()?;
+    stage.netns.set_sysctl("ipv4.tcp_fin_timeout", "1")?;
+    stage.fin_wait2()?;
+    stage.finds(FIN_WAIT2, "expired", 1)?;
+    Ok(Verdict::Held)
+}
+
+/// With every ephemeral port in TIME_WAIT, tcp_tw_reuse lets connect() take one
+/// as soon as it is a second old.
+pub(crate) fn reused_by_connect() -> Outcome {
+    const PORTS: u64 = 4;
+    let stage = Stage::new()?;
+    stage
+        .netns
+        .set_sysctl("ipv4.ip_local_port_range", "40000 40003")?;
+    stage.netns.set_sysctl("ipv4.tcp_tw_reuse", "1")?;
+    let listener = stage.netns.run(|| Listener::new(Ipv4Addr::LOCALHOST))??;
+    let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.port);
+    for n in 0..2 * PORTS {
+        let (client, server) = truth::wait("a port to connect from", PATIENCE, || {
+            stage.netns.run(|| match listener.connect(target) {
+                Ok(pair) => Ok(Ok(pair)),
+                Err(error) if n >= PORTS => Ok(Err(format!("{error:#}"))),
+                Err(error) => Err(error),
+            })?
+        })?;
+        drop(client);
+        drop(server);
+    }
+    stage.finds(TIME_WAIT, "reused_by_connect", PORTS)?;
+    Ok(Verdict::Held)
+}
+
+/// A connection, asked for and not waited for, from a port of the caller's
+/// choice; 0 is any.
+pub(crate) fn bound_connect(port: u16, to: SocketAddr) -> Result<TcpStream> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+        .with_context(|| format!("cannot bind port {port}"))?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    match connect(&socket, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket.into()),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot connect from port {port} to {to}"))
+        }
+    }
+}
+
+pub(crate) fn reused_by_bound_connect() -> Outcome {
+    let stage = Stage::new()?;
+    let remote = stage.local()?;
+    let first = stage.netns.run(|| bound_connect(0, remote))??;
+    let server = stage.door.accept()?.0;
+    let port = first.local_addr()?.port();
+    drop(first);
+    drop(server);
+    let _again = stage.netns.run(|| bound_connect(port, remote))??;
+    stage.finds(TIME_WAIT, "reused_by_bound_connect", 1)?;
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn fin_wait2_reused_by_bound_connect() -> Outcome {
+    let stage = Stage::new()?;
+    let remote = stage.local()?;
+    let first = stage.netns.run(|| bound_connect(0, remote))??;
+    let _open = stage.door.accept()?.0;
+    let port = first.local_addr()?.port();
+    drop(first);
+    let _again = stage.netns.run(|| bound_connect(port, remote))??;
+    stage.finds(FIN_WAIT2, "reused_by_bound_connect", 1)?;
+    Ok(Verdict::Held)
+}
+
+/// A SYN beyond the last sequence number opens a new connection.
+pub(crate) fn reused_by_syn() -> Outcome {
+    let mut stage = Stage::new()?;
+    let mut peer = stage.time_wait()?;
+    peer.seq = peer.seq.wrapping_add(1_000_000);
+    peer.send(SYN)?;
+    peer.expect(SYN | ACK)?;
+    stage.finds(TIME_WAIT, "reused_by_syn", 1)?;
+    Ok(Verdict::Held)
+}
+
+/// Assassination: RFC 1337.
+pub(crate) fn time_wait_reset() -> Outcome {
+    let mut stage = Stage::new()?;
+    stage.time_wait()?.send(RST)?;
+    stage.finds(TIME_WAIT, "reset", 1)?;
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn fin_wait2_reset() -> Outcome {
+    let mut stage = Stage::new()?;
+    stage.fin_wait2()?.send(RST)?;
+    stage.finds(FIN_WAIT2, "reset", 1)?;
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn data_after_close() -> Outcome {
+    let mut stage = Stage::new()?;
+    let mut peer = stage.fin_wait2()?;
+    peer.send_data(PSH | ACK, b"too late")?;
+    peer.expect(RST)?;
+    stage.finds(FIN_WAIT2, "data_after_close", 1)?;
+    Ok(Verdict::Held)
+}
+
+/// What `ss -K` does, to a minisocket of either kind.
+pub(crate) fn destroyed() -> Outcome {
+    let mut stage = Stage::new()?;
+    let waiting = stage.time_wait()?.local;
+    let orphan = stage.fin_wait2()?.local;
+    let address = stage.address()?;
+    let destroy = |remote| {
+        stage
+            .netns
+            .run(|| anyhow::Ok(Destroyer::new()?.destroy(address, remote)))?
+    };
+    for remote in [waiting, orphan] {
+        match destroy(remote)? {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                return Ok(Verdict::Impossible(
+                    "this kernel has no CONFIG_INET_DIAG_DESTROY".to_owned(),
+                ));
+            }
+            other => other.with_context(|| format!("cannot destroy the minisocket to {remote}"))?,
+        }
+    }
+    found(&stage.live, FIN_WAIT2, "destroyed", 1)?;
+    let last = stage.finds(TIME_WAIT, "destroyed", 1)?;
+    check(&last, FIN_WAIT2, "destroyed", 1)?;
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn netns_exit() -> Outcome {
+    let mut stage = Stage::new()?;
+    stage.time_wait()?;
+    stage.fin_wait2()?;
+    let Stage {
+        netns,
+        wire,
+        door,
+        live,
+        ..
+    } = stage;
+    live.snapshot("both minisockets", |snapshot| {
+        let of = |of| count(snapshot, &[of, "now"]);
+        if (of(TIME_WAIT), of(FIN_WAIT2)) == (1, 1) {
+            Ok(())
+        } else {
+            Err(snapshot["states"].to_string())
+        }
+    })?;
+    // Nothing else holds the namespace.
+    drop((wire, door, netns));
+    found(&live, TIME_WAIT, "netns_exit", 1)?;
+    found(&live, FIN_WAIT2, "netns_exit", 1)?;
+    let last = live.last()?;
+    check(&last, TIME_WAIT, "netns_exit", 1)?;
+    check(&last, FIN_WAIT2, "netns_exit", 1)?;
+    Ok(Verdict::Held)
+}
+
+/// Never born: not an end, but a count of its own.
+pub(crate) fn overflow() -> Outcome {
+    const ROOM: u64 = 5;
+    const CLOSES: u64 = 15;
+    let stage = Stage::new()?;
+    stage
+        .netns
+        .set_sysctl("ipv4.tcp_max_tw_buckets", &ROOM.to_string())?;
+    let remote = stage.local()?;
+    for _ in 0..CLOSES {
+        let client = stage.netns.run(|| TcpStream::connect(remote))??;
+        let server = stage.door.accept()?.0;
+        client.shutdown(Shutdown::Write)?;
+        drop(server);
+        drop(client);
+    }
+    stage.live.equals_ss(&stage.netns)?;
+    let now = Mib::read(&stage.netns)?.get("TCPTimeWaitOverflow")
+        - stage.before.get("TCPTimeWaitOverflow");
+    ensure!(
+        now == CLOSES - ROOM,
+        "the kernel let {now} of {CLOSES} overflow, with room for {ROOM}"
+    );
+    let last = stage.live.last()?;
+    let (overflowed, born) = (
+        count(&last, &[TIME_WAIT, "overflowed"]),
+        count(&last, &[TIME_WAIT, "entered"]),
+    );
+    ensure!(
+        (overflowed, born) == (now, ROOM),
+        "{overflowed} overflowed and {born} born: {last:#}"
+    );
+    let closes = count(&last, &["closes", "straight_to_closed", "overflow"]);
+    ensure!(closes == now, "{closes} closes by overflow: {last:#}");
+    Ok(Verdict::Held)
+}
+
+/// SO_LINGER 0, unread data, `linger2 < 0`: straight to CLOSED.
+pub(crate) fn no_time_wait_for_an_abort() -> Outcome {
+    let stage = Stage::new()?;
+    let remote = stage.local()?;
+    let pair = || -> Result<(TcpStream, TcpStream)> {
+        Ok((
+            stage.netns.run(|| TcpStream::connect(remote))??,
+            stage.door.accept()?.0,
+        ))
+    };
+
+    let (client, server) = pair()?;
+    sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
+    drop(client);
+    drop(server);
+
+    let (client, server) = pair()?;
+    io::Write::write_all(&mut &server, b"never read")?;
+    truth::wait("data to be there", PATIENCE, || {
+        Ok(if client.peek(&mut [0])? > 0 {
+            Ok(())
+        } else {
+            Err("none".to_owned())
+        })
+    })?;
+    drop(client);
+    drop(server);
+
+    let (client, server) = pair()?;
+    let never: libc::c_int = -1;
+    // SAFETY: the option's value is one int, which lives through the call.
+    let set = unsafe {
+        libc::setsockopt(
+            client.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_LINGER2,
+            (&raw const never).cast(),
+            size_of_val(&never) as libc::socklen_t,
+        )
+    };
+    ensure!(
+        set == 0,
+        "cannot set TCP_LINGER2: {}",
+        io::Error::last_os_error()
+    );
+    client.shutdown(Shutdown::Write)?;
+    drop(client);
+    drop(server);
+
+    stage.live.equals_ss(&stage.netns)?;
+    let last = stage.live.last()?;
+    let straight = |how| count(&last, &["closes", "straight_to_closed", how]);
+    ensure!(straight("aborted") == 3, "3 aborted: {last:#}");
+    ensure!(straight("reset") == 3, "their 3 peers were reset: {last:#}");
+    ensure!(
+        count(&last, &[TIME_WAIT, "entered"]) == 0,
+        "none waited: {last:#}"
+    );
+    Ok(Verdict::Held)
+}
+
+/// A SYN that TPROXY redirects to a listener ends the TIME_WAIT it finds.
+pub(crate) fn tproxy() -> Outcome {
+    let mut stage = Stage::new()?;
+    let port = stage.door.local_addr()?.port();
+    let rules = format!(
+        "table ip lab {{ chain redirect {{ type filter hook prerouting priority mangle; \
+         tcp dport {port} tproxy to :{port} meta mark set 1 accept; }} }}"
+    );
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("rules");
+    fs::write(&file, rules)?;
+    let mut nft = Command::new("nft");
+    nft.arg("-f").arg(&file);
+    match stage.netns.run(|| nft.output())? {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Verdict::Impossible("nft is not installed".to_owned()));
+        }
+        output => {
+            let output = output.context("cannot run nft")?;
+            if !output.status.success() {
+                let why = String::from_utf8_lossy(&output.stderr)
+                    .trim()
+                    .replace('\n', " ");
+                return Ok(Verdict::Impossible(format!(
+                    "this kernel takes no tproxy rule: {why}"
+                )));
+            }
+        }
+    }
+    let mut peer = stage.time_wait()?;
+    peer.seq = peer.seq.wrapping_add(1_000_000);
+    peer.send(SYN)?;
+    peer.expect(SYN | ACK)?;
+    stage.finds(TIME_WAIT, "tproxy", 1)?;
+    Ok(Verdict::Held)
+}
+
+/// A duplicate FIN arms the timer anew: in the same bucket of the wheel without
+/// any event, later with one. Neither begins a new life.
+pub(crate) fn rearmed() -> Outcome {
+    let mut stage = Stage::new()?;
+    let again = |peer: &Peer<'_>| peer.send_at(peer.seq.wrapping_sub(1), FIN | ACK, &[]);
+
+    // Each arm in the same jiffy is the same arm: let some pass.
+    let jiffies = Duration::from_millis(50);
+    let mut silent = stage.time_wait()?;
+    std::thread::sleep(jiffies);
+    again(&silent)?;
+    silent.send(RST)?;
+    let once = found(&stage.live, TIME_WAIT, "reset", 1)?;
+    ensure!(
+        count(&once, &[TIME_WAIT, "rearmed"]) == 1,
+        "re-armed once, in silence: {once:#}"
+    );
+
+    let events = Twtrace::events(&stage.netns, &["--state", "time-wait"])?;
+    super::story::listening(&events, &stage.netns)?;
+    let Stage {
+        ref wire,
+        ref door,
+        ref mut port,
+        ..
+    } = stage;
+    let (mut peer, server) = Stage::established(wire, door, port)?;
+    drop(server);
+    peer.expect(FIN)?;
+    peer.send(FIN | ACK)?;
+    peer.expect(ACK)?;
+    let mine = u64::from(peer.local.port());
+    let visible = truth::wait("a re-arm to be told", PATIENCE, || {
+        again(&peer)?;
+        std::thread::sleep(jiffies);
+        let told = events.until("anything", |lines| {
+            Some(
+                lines
+                    .iter()
+                    .find(|e| e["kind"] == "minisocket_rearm" && e["remote"]["port"] == mine)
+                    .cloned(),
+            )
+        })?;
+        Ok(told.ok_or_else(|| "no minisocket_rearm".to_owned()))
+    })?;
+    ensure!(
+        visible["state"] == "TIME_WAIT",
+        "re-armed in another state: {visible:#}"
+    );
+    peer.send(RST)?;
+    let end = events.until("its end", |lines| {
+        lines
+            .iter()
+            .find(|e| e["kind"] == "minisocket_end" && e["remote"]["port"] == mine)
+            .cloned()
+    })?;
+    events.stop()?;
+    let life = end["lifetime_s"].as_f64().context("no lifetime_s")?;
+    let Some(rearms) = end["rearmed"].as_u64() else {
+        bail!("no rearmed: {end:#}")
+    };
+    ensure!(rearms >= 1, "its re-arm was not counted: {end:#}");
+    ensure!(end["reason"] == "reset", "another reason: {end:#}");
+    ensure!(
+        life >= 0.05 * rearms as f64,
+        "{rearms} re-arms, yet a life of {life} s"
+    );
+    Ok(Verdict::Held)
+}

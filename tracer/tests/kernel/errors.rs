@@ -1,0 +1,128 @@
+//! What goes wrong is a sentence that says what to do, and an exit code.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tracer::lab::churn::{self, Churn};
+
+use super::truth;
+use super::twtrace::{self, PATIENCE};
+use super::{Outcome, Verdict};
+
+/// Of a user who may do nothing.
+const NOBODY: u32 = 65_534;
+
+fn refused(output: &Output, words: &[&str]) -> Result<()> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(2),
+        "ended with {}, saying: {said}",
+        output.status
+    );
+    ensure!(
+        output.stdout.is_empty(),
+        "printed {} bytes before it failed",
+        output.stdout.len()
+    );
+    ensure!(
+        !said.contains("panicked") && !said.contains("Error {"),
+        "no sentence: {said}"
+    );
+    for word in words {
+        ensure!(said.contains(word), "does not say {word:?}: {said}");
+    }
+    Ok(())
+}
+
+pub(crate) fn an_unprivileged_user() -> Outcome {
+    // A copy, since nobody may not enter every target directory.
+    let directory = tempfile::tempdir()?;
+    let copy = directory.path().join("twtrace");
+    fs::copy(env!("CARGO_BIN_EXE_twtrace"), &copy)?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let output = Command::new(&copy)
+        .args(["live", "--json", "--duration", "1s"])
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .context("cannot start twtrace as another user")?;
+    refused(&output, &["root", "cap_bpf"])?;
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn an_unknown_namespace() -> Outcome {
+    for name in ["no-such-namespace", "/nowhere/net", "1"] {
+        let output = twtrace::command()
+            .args(["live", "--json", "--duration", "1s", "--netns", name])
+            .output()?;
+        refused(&output, &[name])?;
+    }
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn a_bad_filter() -> Outcome {
+    for (flag, word) in [
+        ("--state", "time-weight"),
+        ("--dst", "10.0.0.0/33"),
+        ("--dport", "65536"),
+    ] {
+        let output = twtrace::command()
+            .args(["live", "--json", "--duration", "1s", flag, word])
+            .output()?;
+        refused(&output, &[word])?;
+    }
+    Ok(Verdict::Held)
+}
+
+/// `twtrace … | head -1` is a normal end.
+pub(crate) fn a_closed_pipe() -> Outcome {
+    let netns = churn::namespace()?;
+    for verb in ["live", "events"] {
+        let mut child = twtrace::command()
+            .args([
+                verb,
+                "--json",
+                "--interval",
+                "200ms",
+                "--netns",
+                &netns.inode().to_string(),
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        let load = Churn {
+            connections: 50,
+            ..Churn::default()
+        };
+        let reader = std::thread::spawn(move || stdout.read_line(&mut String::new()));
+        // Something to print, until it has printed and once more after.
+        let status = truth::wait(&format!("the end of {verb}"), PATIENCE, || {
+            netns.run(|| load.run())??;
+            let status = child.try_wait()?;
+            Ok(status.ok_or_else(|| {
+                format!("it runs; the reader has its line: {}", reader.is_finished())
+            }))
+        });
+        if status.is_err() {
+            child.kill()?;
+        }
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            status?.code() == Some(0),
+            "{verb} ended with {}: {said}",
+            output.status
+        );
+        ensure!(
+            said.is_empty(),
+            "{verb} complained of a closed pipe: {said}"
+        );
+    }
+    Ok(Verdict::Held)
+}

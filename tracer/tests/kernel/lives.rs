@@ -1,0 +1,329 @@
+//! How long a TIME_WAIT lives: whole lives within the timer wheel's band, and
+//! what is said after five seconds of sockets that were there before.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use jiff::Timestamp;
+use rustix::net::getsockname;
+use serde_json::Value;
+use tracer::lab::churn::{self, Listener};
+use tracer::lab::destroy::Destroyer;
+use tracer::lab::netns::Netns;
+
+use super::truth::{self, count, number};
+use super::twtrace::Twtrace;
+use super::{Outcome, Verdict, story};
+
+/// How late the timer wheel may be at 60 s: the granularity of the level of the
+/// wheel that such a timeout falls into.
+fn slack(hz: f64) -> f64 {
+    let timeout = 60.0 * hz;
+    let level = (1..9)
+        .rev()
+        .find(|&level| timeout >= 63.0 * 8_f64.powi(level - 1))
+        .unwrap_or(0);
+    8_f64.powi(level) / hz
+}
+
+pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
+    const EACH: u64 = 2_000;
+    let netns = churn::namespace()?;
+    let mut live = Twtrace::live(&netns, &[])?;
+    let mut events = Twtrace::events(&netns, &["--state", "time-wait"])?;
+    story::listening(&events, &netns)?;
+
+    let listener = netns.run(|| Listener::new(Ipv4Addr::UNSPECIFIED))??;
+    let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.port);
+    netns.run(|| {
+        for n in 0..2 * EACH {
+            let (client, server) = listener.connect(target)?;
+            // One half waits in FIN_WAIT2 as full sockets, the other as orphans.
+            if n % 2 == 0 {
+                rustix::net::shutdown(&client, rustix::net::Shutdown::Write)?;
+                drop(server);
+            } else {
+                drop(client);
+            }
+        }
+        anyhow::Ok(())
+    })??;
+
+    let mine = u64::from(listener.port);
+    live.be_patient(Duration::from_secs(100));
+    events.be_patient(Duration::from_secs(100));
+    let none_left = live.snapshot("the last TIME_WAIT's end", |snapshot| {
+        let (now, entered) = (
+            count(snapshot, &["time_wait", "now"]),
+            count(snapshot, &["time_wait", "entered"]),
+        );
+        if now == 0 && entered >= 2 * EACH {
+            Ok(())
+        } else {
+            Err(format!("{now} of {entered} are left"))
+        }
+    })?;
+    let ends = events.until("every end", |lines| {
+        let ends: Vec<Value> = lines
+            .iter()
+            .filter(|e| e["kind"] == "minisocket_end" && e["remote"]["port"] == mine)
+            .cloned()
+            .collect();
+        let whole = ends
+            .iter()
+            .filter(|e| e.get("lifetime_s").is_some())
+            .count() as u64;
+        (whole + truth::lost(&none_left) >= 2 * EACH).then_some(ends)
+    })?;
+    events.stop()?;
+    let last = live.last()?;
+
+    let hz = number(&last, &["host", "hz"]);
+    let g = slack(hz);
+    let said = number(&last, &["time_wait", "timer", "slack_s"]);
+    ensure!(
+        (said - g).abs() < 1e-6,
+        "the timer's slack at HZ={hz} is {g} s, not {said}"
+    );
+    let nominal = number(&last, &["time_wait", "timer", "nominal_s"]);
+    ensure!(
+        (nominal - 60.0).abs() < 0.02,
+        "the timer is armed for 60 s, not {nominal}"
+    );
+
+    let mut late = 0;
+    for end in ends.iter().filter(|end| end.get("lifetime_s").is_some()) {
+        ensure!(
+            end["reason"] == "expired" && end["rearmed"] == 0,
+            "something else happened to it: {end:#}"
+        );
+        let life = end["lifetime_s"]
+            .as_f64()
+            .context("a life that is no number")?;
+        ensure!(life >= 60.0, "a life of {life} s: {end:#}");
+        late += u64::from(life > 60.0 + g + 0.05);
+    }
+    ensure!(
+        late * 1000 <= ends.len() as u64,
+        "{late} of {} lives are later than the wheel may be",
+        ends.len()
+    );
+    let buckets = last["time_wait"]["lifetime_s"]["buckets"]
+        .as_array()
+        .context("no buckets")?;
+    let reported: u64 = buckets
+        .iter()
+        .filter(|b| number(b, &["ge"]) >= 60.0 + g - 0.001)
+        .map(|b| count(b, &["count"]))
+        .sum();
+    ensure!(
+        reported >= late,
+        "{late} lives were late, {reported} reported as such: {last:#}"
+    );
+    let below: u64 = buckets
+        .iter()
+        .filter(|b| number(b, &["ge"]) < 60.0)
+        .map(|b| count(b, &["count"]))
+        .sum();
+    ensure!(below == 0, "{below} lives below 60 s: {last:#}");
+    Ok(Verdict::Held)
+}
+
+/// Births at a steady rate; of each five, one is destroyed before its time.
+struct Steady {
+    /// When a connection's TIME_WAIT was last armed, by its ends.
+    armed: Mutex<HashMap<(SocketAddr, SocketAddr), Timestamp>>,
+    go_on: AtomicBool,
+}
+
+impl Steady {
+    const PER_SECOND: u32 = 390;
+    const ONE_IN: u64 = 5;
+    const SHARE: f64 = 1.0 - 1.0 / Self::ONE_IN as f64;
+    /// The ages at which they are destroyed are spread over this.
+    const AGES: (f64, f64) = (1.0, 55.0);
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a pace, and the truth that the tracer is held to"
+    )]
+    fn run(&self, hosts: u8) -> Result<()> {
+        let listener = Listener::new(Ipv4Addr::UNSPECIFIED)?;
+        let destroyer = Destroyer::new()?;
+        let start = Instant::now();
+        // Few enough that a walk finds the due ones.
+        let mut doomed: Vec<(Instant, SocketAddr, SocketAddr)> = Vec::new();
+        let mut made = 0_u64;
+        while self.go_on.load(Ordering::Relaxed) {
+            let due = (start.elapsed().as_secs_f64() * f64::from(Self::PER_SECOND)) as u64;
+            while made < due {
+                let host = Ipv4Addr::new(127, 0, 0, (made % u64::from(hosts)) as u8 + 1);
+                let target = SocketAddrV4::new(host, listener.port);
+                let (client, server) = listener.connect(target)?;
+                let local: SocketAddr = SocketAddrV4::try_from(getsockname(&client)?)?.into();
+                let client = TcpStream::from(client);
+                client.shutdown(Shutdown::Write)?;
+                drop(server);
+                let armed = Timestamp::now();
+                drop(client);
+                self.armed
+                    .lock()
+                    .map_err(|_| anyhow!("a reader panicked"))?
+                    .insert((local, target.into()), armed);
+                if made.is_multiple_of(Self::ONE_IN) {
+                    // The golden ratio's multiples: even over the ages at any length.
+                    let (from, to) = Self::AGES;
+                    let age = from
+                        + (to - from) * (made as f64 / Self::ONE_IN as f64 * 0.618_034).fract();
+                    doomed.push((
+                        Instant::now() + Duration::from_secs_f64(age),
+                        local,
+                        target.into(),
+                    ));
+                }
+                made += 1;
+            }
+            let now = Instant::now();
+            let gone = |&(at, local, remote): &(Instant, SocketAddr, SocketAddr)| {
+                (at <= now).then(|| destroyer.destroy(local, remote))
+            };
+            let mut failed = Ok(());
+            doomed.retain(|entry| match gone(entry) {
+                None => true,
+                Some(result) => {
+                    if let Err(error) = result {
+                        failed = Err(error).with_context(|| format!("cannot destroy {entry:?}"));
+                    }
+                    false
+                }
+            });
+            failed?;
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// When the minisocket of an event was last armed, in truth.
+    fn truth(&self, event: &Value) -> Option<Timestamp> {
+        let end = |key: &str| {
+            let end = &event[key];
+            Some(SocketAddr::new(
+                end["addr"].as_str()?.parse().ok()?,
+                end["port"].as_u64()? as u16,
+            ))
+        };
+        self.armed
+            .lock()
+            .ok()?
+            .get(&(end("local")?, end("remote")?))
+            .copied()
+    }
+}
+
+/// 20,000 stand when the tracer starts; four of five reach 2MSL.
+pub(crate) fn seeded_ones_are_dated_and_share_is_known() -> Outcome {
+    let netns = churn::namespace()?;
+    let steady = Steady {
+        armed: Mutex::new(HashMap::new()),
+        go_on: AtomicBool::new(true),
+    };
+    let (live, events) = thread::scope(|scope| {
+        let load = scope.spawn(|| netns.run(|| steady.run(8))?);
+        let watched = watch(&netns, || load.is_finished());
+        steady.go_on.store(false, Ordering::Relaxed);
+        load.join().map_err(|_| anyhow!("the load panicked"))??;
+        watched
+    })?;
+
+    // What is left is destroyed, so that every date is told now.
+    netns.run(|| {
+        let destroyer = Destroyer::new()?;
+        for (local, remote) in steady
+            .armed
+            .lock()
+            .map_err(|_| anyhow!("the load panicked"))?
+            .keys()
+        {
+            // Some have ended by themselves.
+            let _ = destroyer.destroy(*local, *remote);
+        }
+        anyhow::Ok(())
+    })??;
+    let end = live.snapshot("no TIME_WAIT left", |snapshot| {
+        match count(snapshot, &["time_wait", "now"]) {
+            0 => Ok(()),
+            n => Err(format!("{n} left")),
+        }
+    })?;
+    let seeded = count(&end, &["time_wait", "seeded"]);
+    let is_dated = |e: &Value| e["kind"] == "minisocket_end" && e["since_last_arm_s"].is_f64();
+    let dated = events.until("the date of every seeded one", |lines| {
+        let dated: Vec<Value> = lines.iter().filter(|e| is_dated(e)).cloned().collect();
+        (dated.len() as u64 + seeded / 100 >= seeded).then_some(dated)
+    })?;
+    events.stop()?;
+    live.last()?;
+    for event in &dated {
+        let ended: Timestamp = event["time"]
+            .as_str()
+            .context("an event without a time")?
+            .parse()?;
+        let age = event["since_last_arm_s"]
+            .as_f64()
+            .context("checked above")?;
+        let Some(truth) = steady.truth(event) else {
+            continue;
+        };
+        let off = ended.duration_since(truth).as_secs_f64() - age;
+        ensure!(
+            off.abs() <= 0.020,
+            "dated {off:+.3} s from its last arm: {event:#}"
+        );
+    }
+    Ok(Verdict::Held)
+}
+
+/// Starts both verbs on the population once it is full; checks the share after
+/// five seconds.
+fn watch(netns: &Netns, load_ended: impl Fn() -> bool) -> Result<(Twtrace, Twtrace)> {
+    const FULL: u64 = 20_000;
+    truth::wait("a standing population", Duration::from_secs(120), || {
+        ensure!(!load_ended(), "the load has ended");
+        let tw = truth::minisockets(netns)?;
+        thread::sleep(Duration::from_millis(200));
+        Ok(if tw >= FULL {
+            Ok(())
+        } else {
+            Err(format!("{tw} TIME_WAITs"))
+        })
+    })?;
+    let events = Twtrace::events(netns, &["--state", "time-wait"])?;
+    let live = Twtrace::live(netns, &[])?;
+    story::listening(&events, netns)?;
+    let after = live.snapshot("five seconds", |snapshot| {
+        let elapsed = number(snapshot, &["elapsed_s"]);
+        if elapsed >= 5.0 {
+            Ok(())
+        } else {
+            Err(format!("{elapsed} s"))
+        }
+    })?;
+    let seeded = count(&after, &["time_wait", "seeded"]);
+    ensure!(seeded >= FULL, "seeded {seeded}: {after:#}");
+    let share = number(
+        &after,
+        &["time_wait", "life_table", "reaches_2msl", "share"],
+    );
+    ensure!(
+        (share - Steady::SHARE).abs() <= 0.03,
+        "after 5 s {share} reach 2MSL; in truth {} do: {:#}",
+        Steady::SHARE,
+        after["time_wait"]
+    );
+    Ok((live, events))
+}

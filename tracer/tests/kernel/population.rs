@@ -1,0 +1,53 @@
+//! At rest the counts equal `ss`'s, in every state at once.
+
+use anyhow::ensure;
+use tracer::lab::netns::Netns;
+use tracer::lab::population::Population;
+
+use super::truth::{self, count};
+use super::twtrace::Twtrace;
+use super::{Outcome, Verdict};
+
+const EACH: u16 = 4;
+
+/// Made partly before the start and partly after, then all let go.
+pub(crate) fn equals_ss() -> Outcome {
+    let netns = Netns::new()?;
+    let mut population = Population::new(&netns)?;
+    population.grow(EACH)?;
+    let before = truth::ss(&netns)?;
+    for (state, &n) in &before {
+        ensure!(
+            n >= u64::from(EACH),
+            "the population has too few in {state}: {before:?}"
+        );
+    }
+
+    let live = Twtrace::live(&netns, &[])?;
+    let seeded = live.equals_ss(&netns)?;
+    for (state, &n) in &before {
+        let of = |key| count(&seeded, &["states", state, key]);
+        ensure!(
+            of("seeded") == n && of("entered") == 0,
+            "{state} was not seeded as it stood: {seeded:#}"
+        );
+    }
+
+    population.grow(EACH)?;
+    let grown = live.equals_ss(&netns)?;
+    for state in before.keys() {
+        ensure!(
+            count(&grown, &["states", state, "entered"]) > 0,
+            "none entered {state}: {grown:#}"
+        );
+    }
+    ensure!(
+        truth::told_loss(&grown) == 0,
+        "loss without load: {grown:#}"
+    );
+
+    drop(population);
+    live.equals_ss(&netns)?;
+    live.last()?;
+    Ok(Verdict::Held)
+}

@@ -1,0 +1,180 @@
+//! `events --json`: one connection is one story under one number.
+
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tracer::lab::destroy::Destroyer;
+use tracer::lab::netns::Netns;
+
+use super::ends::bound_connect;
+use super::truth;
+use super::twtrace::{PATIENCE, Twtrace};
+use super::{Outcome, Verdict};
+
+/// Makes connections until one is told of: from then on all are.
+pub(crate) fn listening(events: &Twtrace, netns: &Netns) -> Result<()> {
+    let door = netns.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let address = door.local_addr()?;
+    truth::wait("the first event", PATIENCE, || {
+        let client = netns.run(|| TcpStream::connect(address))??;
+        let server = door.accept()?.0;
+        drop(client);
+        drop(server);
+        if events.printed() > 0 {
+            return Ok(Ok(()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        Ok(Err("no line".to_owned()))
+    })
+}
+
+/// The events of the socket whose two ends are these, once the last is there.
+fn story(events: &Twtrace, local: SocketAddr, remote: SocketAddr) -> Result<Vec<Value>> {
+    let of = |event: &Value, key: &str| {
+        let end = &event[key];
+        Some(SocketAddr::new(
+            end["addr"].as_str()?.parse().ok()?,
+            end["port"].as_u64()? as u16,
+        ))
+    };
+    events.until("the end of a minisocket", |lines| {
+        let is_ours = |event: &&Value| {
+            of(event, "local") == Some(local)
+                && of(event, "remote") == Some(remote)
+                && event["kind"] == "minisocket_end"
+        };
+        let socket = &lines.iter().find(is_ours)?["socket"];
+        Some(
+            lines
+                .iter()
+                .filter(|event| event["socket"] == *socket)
+                .cloned()
+                .collect(),
+        )
+    })
+}
+
+pub(crate) fn one_connection_is_one_story() -> Outcome {
+    let netns = Netns::new()?;
+    let events = Twtrace::events(&netns, &[])?;
+    listening(&events, &netns)?;
+
+    let door = netns.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let remote = door.local_addr()?;
+    let client = netns.run(|| TcpStream::connect(remote))??;
+    let local = client.local_addr()?;
+    let server = door.accept()?.0;
+    client.shutdown(Shutdown::Write)?;
+    drop(server);
+    drop(client);
+    netns
+        .run(|| anyhow::Ok(Destroyer::new()?.destroy(local, remote)?))?
+        .context("cannot destroy a TIME_WAIT")?;
+
+    let story = story(&events, local, remote)?;
+    events.stop()?;
+    let steps: Vec<String> = story.iter().map(told).collect::<Result<_>>()?;
+    let expected = [
+        "SYN_SENT -> ESTABLISHED",
+        "ESTABLISHED -> FIN_WAIT1",
+        "FIN_WAIT1 -> FIN_WAIT2",
+        "FIN_WAIT2 -> TIME_WAIT",
+        "start TIME_WAIT",
+        "end TIME_WAIT destroyed",
+    ];
+    let mut rest = steps.iter();
+    for step in expected {
+        // The two lines of the hand-over may come in either order.
+        let there = if step.starts_with("start") {
+            steps.iter().any(|s| s == step)
+        } else {
+            rest.any(|s| s == step)
+        };
+        ensure!(there, "no {step:?} in order in {steps:?}: {story:#?}");
+    }
+
+    let me = u64::from(std::process::id());
+    for event in &story {
+        ensure!(
+            event["side"] == "client",
+            "not the client's side: {event:#}"
+        );
+        ensure!(
+            event["netns"] == netns.inode() && event["family"] == "inet",
+            "not where it was: {event:#}"
+        );
+        ensure!(event["pid"] == me, "the owner is not known: {event:#}");
+        ensure!(event["schema"] == "twtrace.event/1", "no schema: {event:#}");
+    }
+    let of_kind = |kind: &str| {
+        story
+            .iter()
+            .find(|event| event["kind"] == kind)
+            .context("the kind was found above")
+    };
+    let timeout = of_kind("minisocket_start")?["timeout_s"]
+        .as_f64()
+        .context("no timeout_s")?;
+    ensure!(
+        (59.9..=60.1).contains(&timeout),
+        "TIME_WAIT was armed for {timeout} s"
+    );
+    let end = of_kind("minisocket_end")?;
+    ensure!(end["by"]["pid"] == me, "ended by another: {end:#}");
+    let life = end["lifetime_s"].as_f64().context("no lifetime_s")?;
+    ensure!(
+        (0.0..10.0).contains(&life),
+        "a TIME_WAIT destroyed at once lived {life} s"
+    );
+    Ok(Verdict::Held)
+}
+
+fn told(event: &Value) -> Result<String> {
+    let word = |key: &str| {
+        event[key]
+            .as_str()
+            .with_context(|| format!("no {key} in {event}"))
+    };
+    Ok(match word("kind")? {
+        "transition" => format!("{} -> {}", word("from")?, word("to")?),
+        "minisocket_start" => format!("start {}", word("state")?),
+        "minisocket_rearm" => format!("rearm {}", word("state")?),
+        "minisocket_end" => format!("end {} {}", word("state")?, word("reason")?),
+        other => bail!("an event of unknown kind {other:?}: {event}"),
+    })
+}
+
+pub(crate) fn reuse_names_the_process() -> Outcome {
+    let netns = Netns::new()?;
+    let events = Twtrace::events(&netns, &[])?;
+    listening(&events, &netns)?;
+
+    let door = netns.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let remote = door.local_addr()?;
+    let first = netns.run(|| bound_connect(0, remote))??;
+    let local = first.local_addr()?;
+    let server = door.accept()?.0;
+    drop(first);
+    drop(server);
+    let again = netns.run(|| bound_connect(local.port(), remote))??;
+
+    let story = story(&events, local, remote)?;
+    drop(again);
+    events.stop()?;
+    let end = story.last().context("the end was found")?;
+    ensure!(
+        end["reason"] == "reused_by_bound_connect",
+        "another reason: {end:#}"
+    );
+    ensure!(
+        end["by"]["pid"] == std::process::id(),
+        "the process that took the port is not named: {end:#}"
+    );
+    ensure!(
+        end["by"]["comm"] == "netns",
+        "its thread is called netns: {end:#}"
+    );
+    Ok(Verdict::Held)
+}

@@ -1,0 +1,224 @@
+//! The binary as its users run it: started on one namespace, read line by line,
+//! ended by a signal.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tracer::lab::netns::Netns;
+
+use super::truth;
+
+/// For whatever the program owes us on a machine that is busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `twtrace live --json` or `twtrace events --json`.
+pub(crate) struct Twtrace {
+    child: Child,
+    said: Arc<(Mutex<Said>, Condvar)>,
+    readers: Vec<thread::JoinHandle<()>>,
+    patience: Duration,
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<Value>,
+    torn: Option<String>,
+    errors: String,
+    ended: bool,
+}
+
+pub(crate) fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_twtrace"))
+}
+
+impl Twtrace {
+    /// `live`, taken stock: its first snapshot is there.
+    pub(crate) fn live(netns: &Netns, more: &[&str]) -> Result<Twtrace> {
+        let mut arguments = vec!["live", "--json", "--interval", "200ms"];
+        arguments.extend(more);
+        let live = Twtrace::start(&arguments, netns)?;
+        live.until("its first snapshot", |lines| lines.first().map(|_| ()))?;
+        Ok(live)
+    }
+
+    /// `events`, not yet known to listen: see [`Twtrace::until`].
+    pub(crate) fn events(netns: &Netns, more: &[&str]) -> Result<Twtrace> {
+        let mut arguments = vec!["events", "--json", "--interval", "200ms"];
+        arguments.extend(more);
+        Twtrace::start(&arguments, netns)
+    }
+
+    fn start(arguments: &[&str], netns: &Netns) -> Result<Twtrace> {
+        let mut child = command()
+            .args(arguments)
+            .args(["--netns", &netns.inode().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start twtrace")?;
+        let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
+        let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut stderr = child.stderr.take().context("no stderr")?;
+        let tell = |said: &Arc<(Mutex<Said>, Condvar)>, change: &mut dyn FnMut(&mut Said)| {
+            change(&mut said.0.lock().unwrap_or_else(PoisonError::into_inner));
+            said.1.notify_all();
+        };
+        let (out, err) = (Arc::clone(&said), Arc::clone(&said));
+        let readers = vec![
+            thread::spawn(move || {
+                for line in stdout.lines() {
+                    let line = line.unwrap_or_else(|error| error.to_string());
+                    match serde_json::from_str(&line) {
+                        Ok(value) => tell(&out, &mut |said| said.lines.push(Value::clone(&value))),
+                        Err(_) => tell(&out, &mut |said| said.torn = Some(line.clone())),
+                    }
+                }
+                tell(&out, &mut |said| said.ended = true);
+            }),
+            thread::spawn(move || {
+                let mut text = String::new();
+                // What is not UTF-8 would show in the comparison of exit and text.
+                let _ = stderr.read_to_string(&mut text);
+                tell(&err, &mut |said| said.errors.clone_from(&text));
+            }),
+        ];
+        Ok(Twtrace {
+            child,
+            said,
+            readers,
+            patience: PATIENCE,
+        })
+    }
+
+    /// Of the waits from here on.
+    pub(crate) fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Waits until what it printed so far satisfies `look`.
+    #[expect(clippy::disallowed_methods, reason = "a deadline")]
+    pub(crate) fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&[Value]) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + self.patience;
+        let mut said = self.said.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(found) = look(&said.lines) {
+                return Ok(found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if said.ended || left.is_zero() {
+                let (errors, torn) = (said.errors.clone(), said.torn.clone());
+                bail!(
+                    "twtrace did not print {what} ({}); of {} lines the last: {:#}; torn: {torn:?}; stderr: {errors}",
+                    if said.ended { "it ended" } else { "in time" },
+                    said.lines.len(),
+                    said.lines.last().unwrap_or(&Value::Null),
+                );
+            }
+            said = self
+                .said
+                .1
+                .wait_timeout(said, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    pub(crate) fn printed(&self) -> usize {
+        self.said
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lines
+            .len()
+    }
+
+    /// The first snapshot from now on that `look` accepts: `Err` says what is
+    /// amiss with it.
+    pub(crate) fn snapshot(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&Value) -> Result<(), String>,
+    ) -> Result<Value> {
+        let mut seen = self.printed();
+        let mut amiss = String::from("nothing");
+        self.until(what, |lines| {
+            while let Some(snapshot) = lines.get(seen) {
+                seen += 1;
+                match look(snapshot) {
+                    Ok(()) => return Some(snapshot.clone()),
+                    Err(why) => amiss = why,
+                }
+            }
+            None
+        })
+        .map_err(|error| error.context(format!("amiss: {amiss}")))
+    }
+
+    /// Waits until all counts are exact and equal ss's; `now` of the namespace.
+    pub(crate) fn equals_ss(&self, netns: &Netns) -> Result<Value> {
+        self.snapshot("counts that equal ss", |snapshot| {
+            // Sockets end meanwhile: the truth is asked after each snapshot, and
+            // before too, so that a change in between is not held against it.
+            let ss = truth::ss(netns).map_err(|error| format!("{error:?}"))?;
+            let now = truth::now(snapshot);
+            if !truth::is_exact(snapshot) {
+                return Err(format!("approximate, lost {}", snapshot["lost"]));
+            }
+            if now == ss {
+                Ok(())
+            } else {
+                Err(format!("twtrace {now:?}, ss {ss:?}"))
+            }
+        })
+    }
+
+    /// Ends it as Ctrl-C does; what it printed, the last snapshot at the end.
+    pub(crate) fn stop(mut self) -> Result<Vec<Value>> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::INT).context("cannot signal twtrace")?;
+        let status = self.child.wait()?;
+        for reader in self.readers.drain(..) {
+            reader
+                .join()
+                .map_err(|_| anyhow!("a reader of twtrace's output panicked"))?;
+        }
+        let said = std::mem::take(&mut *self.said.0.lock().unwrap_or_else(PoisonError::into_inner));
+        ensure!(
+            status.success(),
+            "twtrace ended with {status} at SIGINT: {}",
+            said.errors
+        );
+        ensure!(
+            said.torn.is_none(),
+            "twtrace printed what is not JSON: {:?}",
+            said.torn
+        );
+        Ok(said.lines)
+    }
+
+    /// Ends it and gives the last snapshot, whose sums have been checked.
+    pub(crate) fn last(self) -> Result<Value> {
+        let last = self.stop()?.pop().context("twtrace printed nothing")?;
+        truth::check_sums(&last)?;
+        Ok(last)
+    }
+}
+
+impl Drop for Twtrace {
+    fn drop(&mut self) {
+        // Both fail where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
