@@ -25,8 +25,12 @@ struct Bystander(Child);
 
 impl Bystander {
     fn start() -> Result<Bystander> {
-        let child = Command::new("bpftrace")
-            .args(["-e", SCRIPT])
+        // It finds tracepoints in tracefs, which a host need not have mounted:
+        // mounted where only it sees it.
+        let child = Command::new("unshare")
+            .args(["--mount", "sh", "-c"])
+            .arg("mount -t debugfs debugfs /sys/kernel/debug && exec bpftrace -e \"$0\"")
+            .arg(SCRIPT)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -112,7 +112,7 @@ fn main() -> std::process::ExitCode {
             Trial::ignorable_test(name, move || match test() {
                 Ok(Verdict::Held) => Ok(Completion::Completed),
                 Ok(Verdict::Impossible(why)) => Ok(Completion::ignored_with(why)),
-                Err(error) => Err(Failed::from(format!("{error:?}"))),
+                Err(error) => Err(Failed::from(format!("{error:#}"))),
             })
         })
         .collect();
