@@ -97,6 +97,16 @@ impl Stage {
         Ok(peer)
     }
 
+    /// Waits for a minisocket of this kind: the last segment may be under way.
+    fn stands(&self, of: &str) -> Result<Value> {
+        let now = |snapshot: &Value| count(snapshot, &[of, "now"]);
+        self.live
+            .snapshot(&format!("a {of}"), |snapshot| match now(snapshot) {
+                0 => Err("none".to_owned()),
+                _ => Ok(()),
+            })
+    }
+
     /// Waits for exactly these ends, then ends the run and checks all sums.
     fn finds(self, of: &str, reason: &str, n: u64) -> Result<Value> {
         let Stage {
@@ -224,6 +234,7 @@ pub(crate) fn reused_by_bound_connect() -> Outcome {
     let port = first.local_addr()?.port();
     drop(first);
     drop(server);
+    stage.stands(TIME_WAIT)?;
     let _again = stage.netns.run(|| bound_connect(port, remote))??;
     stage.finds(TIME_WAIT, "reused_by_bound_connect", 1)?;
     Ok(Verdict::Held)
@@ -236,6 +247,7 @@ pub(crate) fn fin_wait2_reused_by_bound_connect() -> Outcome {
     let _open = stage.door.accept()?.0;
     let port = first.local_addr()?.port();
     drop(first);
+    stage.stands(FIN_WAIT2)?;
     let _again = stage.netns.run(|| bound_connect(port, remote))??;
     stage.finds(FIN_WAIT2, "reused_by_bound_connect", 1)?;
     Ok(Verdict::Held)

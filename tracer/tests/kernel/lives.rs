@@ -2,6 +2,7 @@
 //! what is said after five seconds of sockets that were there before.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,7 +143,7 @@ struct Steady {
 }
 
 impl Steady {
-    const PER_SECOND: u32 = 390;
+    const PER_SECOND: u32 = 400;
     const ONE_IN: u64 = 5;
     const SHARE: f64 = 1.0 - 1.0 / Self::ONE_IN as f64;
     /// The ages at which they are destroyed are spread over this.
@@ -158,7 +159,7 @@ impl Steady {
         let start = Instant::now();
         // Few enough that a walk finds the due ones.
         let mut doomed: Vec<(Instant, SocketAddr, SocketAddr)> = Vec::new();
-        let mut made = 0_u64;
+        let (mut made, mut missing) = (0_u64, 0_u64);
         while self.go_on.load(Ordering::Relaxed) {
             let due = (start.elapsed().as_secs_f64() * f64::from(Self::PER_SECOND)) as u64;
             while made < due {
@@ -189,20 +190,26 @@ impl Steady {
                 made += 1;
             }
             let now = Instant::now();
-            let gone = |&(at, local, remote): &(Instant, SocketAddr, SocketAddr)| {
-                (at <= now).then(|| destroyer.destroy(local, remote))
-            };
-            let mut failed = Ok(());
-            doomed.retain(|entry| match gone(entry) {
-                None => true,
-                Some(result) => {
-                    if let Err(error) = result {
-                        failed = Err(error).with_context(|| format!("cannot destroy {entry:?}"));
-                    }
-                    false
+            let mut failed = None;
+            doomed.retain(|&(at, local, remote)| {
+                if at > now {
+                    return true;
                 }
+                match destroyer.destroy(local, remote) {
+                    Ok(()) => {}
+                    // A late segment's answer was reset by its peer, whose socket is gone.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+                    Err(error) => failed = Some(error),
+                }
+                false
             });
-            failed?;
+            if let Some(error) = failed {
+                return Err(error).context("cannot destroy a TIME_WAIT");
+            }
+            ensure!(
+                missing * 100 <= made,
+                "{missing} of {made} were gone before they were to be destroyed"
+            );
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -291,7 +298,8 @@ pub(crate) fn seeded_ones_are_dated_and_share_is_known() -> Outcome {
 /// Starts both verbs on the population once it is full; checks the share after
 /// five seconds.
 fn watch(netns: &Netns, load_ended: impl Fn() -> bool) -> Result<(Twtrace, Twtrace)> {
-    const FULL: u64 = 20_000;
+    // Some expire before the tracer has started.
+    const FULL: u64 = 20_500;
     truth::wait("a standing population", Duration::from_secs(120), || {
         ensure!(!load_ended(), "the load has ended");
         let tw = truth::minisockets(netns)?;
@@ -314,7 +322,7 @@ fn watch(netns: &Netns, load_ended: impl Fn() -> bool) -> Result<(Twtrace, Twtra
         }
     })?;
     let seeded = count(&after, &["time_wait", "seeded"]);
-    ensure!(seeded >= FULL, "seeded {seeded}: {after:#}");
+    ensure!(seeded >= 20_000, "seeded {seeded}: {after:#}");
     let share = number(
         &after,
         &["time_wait", "life_table", "reaches_2msl", "share"],

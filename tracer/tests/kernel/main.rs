@@ -18,6 +18,8 @@ mod story;
 mod truth;
 mod twtrace;
 
+use std::sync::{PoisonError, RwLock};
+
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// What a test gives: nothing, or why this host cannot run it, loudly.
@@ -28,76 +30,141 @@ pub(crate) enum Verdict {
 
 pub(crate) type Outcome = anyhow::Result<Verdict>;
 
-type Test = (&'static str, fn() -> Outcome);
+/// What a test wants of the tests beside it. Programs of all tracers run on all
+/// events of the machine, so one test's load is another's disturbance.
+#[derive(Clone, Copy)]
+enum Room {
+    /// Whatever the others do.
+    Any,
+    /// No test that loads the machine.
+    Calm,
+    /// Loads the machine: no other but those that wait.
+    Alone,
+}
+
+type Test = (&'static str, Room, fn() -> Outcome);
 
 /// In the order in which they start.
 const TESTS: &[Test] = &[
     (
         "lives::seeded_ones_are_dated_and_share_is_known",
+        Room::Any,
         lives::seeded_ones_are_dated_and_share_is_known,
     ),
     (
         "lives::expired_ones_lie_in_the_band",
+        Room::Any,
         lives::expired_ones_lie_in_the_band,
     ),
-    ("ends::time_wait_expired", ends::time_wait_expired),
-    ("population::equals_ss", population::equals_ss),
+    (
+        "ends::time_wait_expired",
+        Room::Any,
+        ends::time_wait_expired,
+    ),
+    ("population::equals_ss", Room::Calm, population::equals_ss),
     (
         "churn::births_equal_the_counters",
+        Room::Alone,
         churn::births_equal_the_counters,
     ),
     (
         "churn::rps_on_both_ends_of_a_veth",
+        Room::Alone,
         churn::rps_on_both_ends_of_a_veth,
     ),
     (
         "bystander::stacks_on_the_same_tracepoints",
+        Room::Alone,
         bystander::stacks_on_the_same_tracepoints,
     ),
-    ("loss::a_ring_of_one_page", loss::a_ring_of_one_page),
+    (
+        "loss::a_ring_of_one_page",
+        Room::Alone,
+        loss::a_ring_of_one_page,
+    ),
     (
         "owners::four_processes_under_foreign_load",
+        Room::Alone,
         owners::four_processes_under_foreign_load,
     ),
-    ("ends::fin_wait2_expired", ends::fin_wait2_expired),
-    ("ends::reused_by_connect", ends::reused_by_connect),
+    (
+        "ends::fin_wait2_expired",
+        Room::Calm,
+        ends::fin_wait2_expired,
+    ),
+    (
+        "ends::reused_by_connect",
+        Room::Calm,
+        ends::reused_by_connect,
+    ),
     (
         "ends::reused_by_bound_connect",
+        Room::Calm,
         ends::reused_by_bound_connect,
     ),
     (
         "ends::fin_wait2_reused_by_bound_connect",
+        Room::Calm,
         ends::fin_wait2_reused_by_bound_connect,
     ),
-    ("ends::reused_by_syn", ends::reused_by_syn),
-    ("ends::time_wait_reset", ends::time_wait_reset),
-    ("ends::fin_wait2_reset", ends::fin_wait2_reset),
-    ("ends::data_after_close", ends::data_after_close),
-    ("ends::destroyed", ends::destroyed),
-    ("ends::netns_exit", ends::netns_exit),
-    ("ends::overflow", ends::overflow),
+    ("ends::reused_by_syn", Room::Calm, ends::reused_by_syn),
+    ("ends::time_wait_reset", Room::Calm, ends::time_wait_reset),
+    ("ends::fin_wait2_reset", Room::Calm, ends::fin_wait2_reset),
+    ("ends::data_after_close", Room::Calm, ends::data_after_close),
+    ("ends::destroyed", Room::Calm, ends::destroyed),
+    ("ends::netns_exit", Room::Calm, ends::netns_exit),
+    ("ends::overflow", Room::Calm, ends::overflow),
     (
         "ends::no_time_wait_for_an_abort",
+        Room::Calm,
         ends::no_time_wait_for_an_abort,
     ),
-    ("ends::tproxy", ends::tproxy),
-    ("ends::rearmed", ends::rearmed),
+    ("ends::tproxy", Room::Calm, ends::tproxy),
+    ("ends::rearmed", Room::Calm, ends::rearmed),
     (
         "story::one_connection_is_one_story",
+        Room::Calm,
         story::one_connection_is_one_story,
     ),
     (
         "story::reuse_names_the_process",
+        Room::Calm,
         story::reuse_names_the_process,
     ),
-    ("errors::an_unprivileged_user", errors::an_unprivileged_user),
-    ("errors::an_unknown_namespace", errors::an_unknown_namespace),
-    ("errors::a_bad_filter", errors::a_bad_filter),
-    ("errors::a_closed_pipe", errors::a_closed_pipe),
+    (
+        "errors::an_unprivileged_user",
+        Room::Any,
+        errors::an_unprivileged_user,
+    ),
+    (
+        "errors::an_unknown_namespace",
+        Room::Any,
+        errors::an_unknown_namespace,
+    ),
+    ("errors::a_bad_filter", Room::Any, errors::a_bad_filter),
+    ("errors::a_closed_pipe", Room::Any, errors::a_closed_pipe),
 ];
 
+/// Held shared by the calm, exclusively by those alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+fn in_its_room(room: Room, test: fn() -> Outcome) -> Outcome {
+    // A test that panicked has left nothing behind that concerns another.
+    match room {
+        Room::Any => test(),
+        Room::Calm => {
+            let _calm = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+            test()
+        }
+        Room::Alone => {
+            let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+            test()
+        }
+    }
+}
+
 /// Enough for all that only wait, few enough to leave the busy ones their time.
-const SIDE_BY_SIDE: usize = 7;
+const SIDE_BY_SIDE: usize = 9;
 
 fn main() -> std::process::ExitCode {
     let mut words = std::env::args().skip(1);
@@ -108,8 +175,8 @@ fn main() -> std::process::ExitCode {
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
     let trials = TESTS
         .iter()
-        .map(|&(name, test)| {
-            Trial::ignorable_test(name, move || match test() {
+        .map(|&(name, room, test)| {
+            Trial::ignorable_test(name, move || match in_its_room(room, test) {
                 Ok(Verdict::Held) => Ok(Completion::Completed),
                 Ok(Verdict::Impossible(why)) => Ok(Completion::ignored_with(why)),
                 Err(error) => Err(Failed::from(format!("{error:#}"))),
