@@ -137,8 +137,9 @@ pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
 
 /// Births at a steady rate; of each five, one is destroyed before its time.
 struct Steady {
-    /// When a connection's TIME_WAIT was last armed, by its ends.
-    armed: Mutex<HashMap<(SocketAddr, SocketAddr), Timestamp>>,
+    /// When the TIME_WAITs between two ends were last armed: a port whose socket
+    /// was destroyed is free again.
+    armed: Mutex<HashMap<(SocketAddr, SocketAddr), Vec<Timestamp>>>,
     go_on: AtomicBool,
 }
 
@@ -175,7 +176,9 @@ impl Steady {
                 self.armed
                     .lock()
                     .map_err(|_| anyhow!("a reader panicked"))?
-                    .insert((local, target.into()), armed);
+                    .entry((local, target.into()))
+                    .or_default()
+                    .push(armed);
                 if made.is_multiple_of(Self::ONE_IN) {
                     // The golden ratio's multiples: even over the ages at any length.
                     let (from, to) = Self::AGES;
@@ -215,8 +218,8 @@ impl Steady {
         Ok(())
     }
 
-    /// When the minisocket of an event was last armed, in truth.
-    fn truth(&self, event: &Value) -> Option<Timestamp> {
+    /// When the minisockets between the ends of an event were last armed, in truth.
+    fn truth(&self, event: &Value) -> Option<Vec<Timestamp>> {
         let end = |key: &str| {
             let end = &event[key];
             Some(SocketAddr::new(
@@ -228,7 +231,7 @@ impl Steady {
             .lock()
             .ok()?
             .get(&(end("local")?, end("remote")?))
-            .copied()
+            .cloned()
     }
 }
 
@@ -261,13 +264,19 @@ pub(crate) fn seeded_ones_are_dated_and_share_is_known() -> Outcome {
         }
         anyhow::Ok(())
     })??;
-    let end = live.snapshot("no TIME_WAIT left", |snapshot| {
-        match count(snapshot, &["time_wait", "now"]) {
-            0 => Ok(()),
-            n => Err(format!("{n} left")),
+    let of_seeded = |snapshot: &Value, key| count(snapshot, &["time_wait", key]);
+    let end = live.snapshot("the end of every seeded one", |snapshot| {
+        let (seeded, ended) = (
+            of_seeded(snapshot, "seeded"),
+            of_seeded(snapshot, "ended_seeded"),
+        );
+        if ended == seeded {
+            Ok(())
+        } else {
+            Err(format!("{ended} of {seeded} ended"))
         }
     })?;
-    let seeded = count(&end, &["time_wait", "seeded"]);
+    let seeded = of_seeded(&end, "seeded");
     let is_dated = |e: &Value| e["kind"] == "minisocket_end" && e["since_last_arm_s"].is_f64();
     let dated = events.until("the date of every seeded one", |lines| {
         let dated: Vec<Value> = lines.iter().filter(|e| is_dated(e)).cloned().collect();
@@ -275,6 +284,7 @@ pub(crate) fn seeded_ones_are_dated_and_share_is_known() -> Outcome {
     })?;
     events.stop()?;
     live.last()?;
+    let mut known = 0;
     for event in &dated {
         let ended: Timestamp = event["time"]
             .as_str()
@@ -283,15 +293,23 @@ pub(crate) fn seeded_ones_are_dated_and_share_is_known() -> Outcome {
         let age = event["since_last_arm_s"]
             .as_f64()
             .context("checked above")?;
+        // The few that made sure that the tracer listens are not known.
         let Some(truth) = steady.truth(event) else {
             continue;
         };
-        let off = ended.duration_since(truth).as_secs_f64() - age;
+        known += 1;
+        let off = |truth: &Timestamp| ended.duration_since(*truth).as_secs_f64() - age;
         ensure!(
-            off.abs() <= 0.020,
-            "dated {off:+.3} s from its last arm: {event:#}"
+            truth.iter().any(|truth| off(truth).abs() <= 0.020),
+            "dated {:?} s from its last arm: {event:#}",
+            truth.iter().map(off).collect::<Vec<_>>()
         );
     }
+    ensure!(
+        known * 100 >= dated.len() * 99,
+        "of {} dates only {known} could be checked",
+        dated.len()
+    );
     Ok(Verdict::Held)
 }
 
