@@ -148,6 +148,21 @@ fn a_loss_is_approximate_until_a_resync_puts_it_right() {
 }
 
 #[test]
+fn a_step_that_does_not_follow_is_explained_by_a_loss_told_after_it() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        2.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        2.1 lost ring=1
+        = states.FIN_WAIT1.now 1
+        = lost.ring 1
+        = lost.unseen 0
+        = exactness approximate
+    ");
+}
+
+#[test]
 fn a_resync_changes_nothing_where_nothing_was_missed() {
     run("
         0.0  begin

@@ -53,7 +53,7 @@ impl Ledger {
         let nobody = &mut |_: &Happening| {};
         self.settle_seed(nobody);
         self.settle_loose(frame.at, nobody);
-        self.judge_missing_births();
+        self.judge();
         self.destinations.tick(frame.interval_s);
         self.namespaces.forget_idle(frame.at);
         let exact = self.seeded && self.seeding.is_none() && self.doubts(frame.at).is_none();

@@ -51,7 +51,7 @@ impl Ledger {
             self.forget_marks();
         }
         self.settle_loose(Moment(u64::MAX), &mut |_: &Happening| {});
-        self.judge_missing_births();
+        self.judge();
         self.doubts.seed_begins();
         self.seeding = Some(Seeding {
             began: at,
@@ -153,6 +153,7 @@ impl Ledger {
         };
         wrong += self.replace(gone, found, tell);
         self.found_wrong_by_seed(wrong);
+        self.judge();
         if !seeding.initial {
             self.resyncs += 1;
         }

@@ -102,9 +102,10 @@ pub(super) struct Doubts {
     /// Found by a witness and counted, so that the resync it asks for does not
     /// count them again.
     announced: u64,
-    /// Births that only the kernel counted, not judged yet: the counters of
-    /// losses may be about to explain them.
+    /// Births that only the kernel counted, and what else did not fit: not judged
+    /// yet, because the counters of losses may be about to explain them.
     missing: u64,
+    wrong: u64,
     /// Losses that have explained missing births.
     spent: u64,
     /// Minisockets past their expiry that a seed still found alive.
@@ -166,14 +167,19 @@ impl Ledger {
             .before(self.clock.jiffies_at(now).wrapping_sub(late))
     }
 
-    /// Judges the births that only the kernel counted: each loss that was
-    /// counted explains one, the others went unseen.
-    pub(super) fn judge_missing_births(&mut self) {
+    /// Judges what was found wrong, now that the counters of losses have been
+    /// told: each loss explains one missing birth, and any loss whatever else
+    /// did not fit. The rest went unseen.
+    pub(super) fn judge(&mut self) {
         let missing = std::mem::take(&mut self.doubts.missing);
         let explained = missing.min(self.unspent_losses());
         self.doubts.spent += explained;
         self.doubts.unseen += missing - explained;
         self.doubts.announced += missing;
+        let wrong = std::mem::take(&mut self.doubts.wrong);
+        if self.lost == self.doubts.mended {
+            self.doubts.unseen += wrong;
+        }
     }
 
     fn unspent_losses(&self) -> u64 {
@@ -201,11 +207,9 @@ impl Ledger {
         self.doubts.announced += 1;
     }
 
-    /// Something was missed; unless a counter told of losses, nobody counted it.
+    /// Something was missed, and it is not known yet whether a counter told of it.
     pub(super) fn found_wrong(&mut self, n: u64) {
-        if self.lost == self.doubts.mended {
-            self.doubts.unseen += n;
-        }
+        self.doubts.wrong += n;
     }
 
     /// The same, of what a seed put right: part of it may have been counted
