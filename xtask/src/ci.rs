@@ -15,7 +15,7 @@ use crate::{ebpf, say, setup, suite};
 /// what for.
 const NEEDED: [(&str, &str, &str); 3] = [
     ("ss", "iproute2", "counts sockets independently of twtrace"),
-    ("ip", "iproute2", "links private network namespaces"),
+    ("nft", "nftables", "redirects a SYN for the test of TPROXY"),
     (
         "bpftrace",
         "bpftrace",

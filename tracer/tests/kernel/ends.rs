@@ -1,167 +1,27 @@
 //! Every end a minisocket can come to, made to happen with real segments: the
-//! reason is found, and no other.
+//! reason is found, and no other. In both families where the kernel's ways part.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustix::net::sockopt;
 use serde_json::Value;
 use tracer::lab::churn::Listener;
 use tracer::lab::destroy::Destroyer;
-use tracer::lab::netns::Netns;
-use tracer::lab::segments::{ACK, FIN, PSH, Peer, RST, SYN, Wire};
+use tracer::lab::segments::{ACK, FIN, PSH, Peer, RST, SYN};
 
+use super::stage::{FIN_WAIT2, Ip, Stage, TIME_WAIT, bound_connect, check, found};
 use super::truth::{self, Mib, count};
 use super::twtrace::{PATIENCE, Twtrace};
 use super::{Outcome, Verdict};
 
-const TIME_WAIT: &str = "time_wait";
-const FIN_WAIT2: &str = "fin_wait2_orphan";
-
-/// A namespace under watch, a listener in it, and a peer's end of a wire to it.
-struct Stage {
-    netns: Netns,
-    wire: Wire,
-    door: TcpListener,
-    before: Mib,
-    live: Twtrace,
-    port: u16,
-}
-
-impl Stage {
-    fn new() -> Result<Stage> {
-        let netns = Netns::new()?;
-        let wire = Wire::new(&netns)?;
-        let door = netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
-        let before = Mib::read(&netns)?;
-        let live = Twtrace::live(&netns, &[])?;
-        Ok(Stage {
-            netns,
-            wire,
-            door,
-            before,
-            live,
-            port: 20_000,
-        })
-    }
-
-    /// The listener, as the wire's peer reaches it.
-    fn address(&self) -> Result<SocketAddr> {
-        Ok(SocketAddr::new(
-            Wire::KERNEL4.into(),
-            self.door.local_addr()?.port(),
-        ))
-    }
-
-    /// The listener on loopback.
-    fn local(&self) -> Result<SocketAddr> {
-        Ok(SocketAddr::new(
-            Ipv4Addr::LOCALHOST.into(),
-            self.door.local_addr()?.port(),
-        ))
-    }
-
-    fn established<'w>(
-        wire: &'w Wire,
-        door: &TcpListener,
-        port: &mut u16,
-    ) -> Result<(Peer<'w>, TcpStream)> {
-        *port += 1;
-        let at = SocketAddr::new(Wire::KERNEL4.into(), door.local_addr()?.port());
-        let peer = Peer::connect(wire, (Wire::PEER4, *port).into(), at)?;
-        Ok((peer, door.accept()?.0))
-    }
-
-    /// The kernel's socket is a TIME_WAIT; it closed first.
-    fn time_wait(&mut self) -> Result<Peer<'_>> {
-        let (mut peer, server) = Stage::established(&self.wire, &self.door, &mut self.port)?;
-        drop(server);
-        peer.expect(FIN)?;
-        peer.send(FIN | ACK)?;
-        peer.expect(ACK)?;
-        Ok(peer)
-    }
-
-    /// The kernel's socket is an orphan in FIN_WAIT2.
-    fn fin_wait2(&mut self) -> Result<Peer<'_>> {
-        let (mut peer, server) = Stage::established(&self.wire, &self.door, &mut self.port)?;
-        drop(server);
-        peer.expect(FIN)?;
-        peer.send(ACK)?;
-        Ok(peer)
-    }
-
-    /// Waits for a minisocket of this kind: the last segment may be under way.
-    fn stands(&self, of: &str) -> Result<Value> {
-        let now = |snapshot: &Value| count(snapshot, &[of, "now"]);
-        self.live
-            .snapshot(&format!("a {of}"), |snapshot| match now(snapshot) {
-                0 => Err("none".to_owned()),
-                _ => Ok(()),
-            })
-    }
-
-    /// Waits for exactly these ends, then ends the run and checks all sums.
-    fn finds(self, of: &str, reason: &str, n: u64) -> Result<Value> {
-        let Stage {
-            netns,
-            live,
-            before,
-            ..
-        } = self;
-        found(&live, of, reason, n)?;
-        let last = live.last()?;
-        check(&last, of, reason, n)?;
-        let reused: u64 = [TIME_WAIT, FIN_WAIT2]
-            .iter()
-            .flat_map(|of| truth::ended(&last, of))
-            .filter(|(reason, _)| reason.starts_with("reused_by_") && reason != "reused_by_syn")
-            .map(|(_, n)| n)
-            .sum();
-        let now = Mib::read(&netns)?;
-        let recycled = now.get("TWRecycled") - before.get("TWRecycled");
-        ensure!(
-            reused == recycled,
-            "{reused} reused by connect, TWRecycled says {recycled}: {last:#}"
-        );
-        let overflow = now.get("TCPTimeWaitOverflow") - before.get("TCPTimeWaitOverflow");
-        ensure!(
-            count(&last, &[TIME_WAIT, "overflowed"]) == overflow,
-            "TCPTimeWaitOverflow says {overflow}: {last:#}"
-        );
-        Ok(last)
-    }
-}
-
-fn found(live: &Twtrace, of: &str, reason: &str, n: u64) -> Result<Value> {
-    live.snapshot(&format!("{n} ended by {reason}"), |snapshot| {
-        let ended = truth::ended(snapshot, of);
-        if ended.values().sum::<u64>() >= n {
-            Ok(())
-        } else {
-            Err(format!("{of} ended {ended:?}"))
-        }
-    })
-}
-
-fn check(snapshot: &Value, of: &str, reason: &str, n: u64) -> Result<()> {
-    let ended = truth::ended(snapshot, of);
-    let only: BTreeMap<String, u64> = [(reason.to_owned(), n)].into();
-    ensure!(
-        ended == only,
-        "{of} ended {ended:?} where {only:?} did: {snapshot:#}"
-    );
-    Ok(())
-}
-
 pub(crate) fn time_wait_expired() -> Outcome {
-    let mut stage = Stage::new()?;
+    let mut stage = Stage::new(Ip::V4)?;
     stage.time_wait()?;
     stage.live.be_patient(Duration::from_secs(75));
     let last = stage.finds(TIME_WAIT, "expired", 1)?;
@@ -171,7 +31,7 @@ pub(crate) fn time_wait_expired() -> Outcome {
 }
 
 pub(crate) fn fin_wait2_expired() -> Outcome {
-    let mut stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     stage.netns.set_sysctl("ipv4.tcp_fin_timeout", "1")?;
     stage.fin_wait2()?;
     stage.finds(FIN_WAIT2, "expired", 1)?;
@@ -182,7 +42,7 @@ pub(crate) fn fin_wait2_expired() -> Outcome {
 /// as soon as it is a second old.
 pub(crate) fn reused_by_connect() -> Outcome {
     const PORTS: u64 = 4;
-    let stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     // Before the range is narrowed, so that it takes none of it.
     let listener = stage.netns.run(|| Listener::new(Ipv4Addr::LOCALHOST))??;
     stage
@@ -205,92 +65,83 @@ pub(crate) fn reused_by_connect() -> Outcome {
     Ok(Verdict::Held)
 }
 
-/// A connection, asked for and not waited for, from a port of the caller's
-/// choice; 0 is any.
-pub(crate) fn bound_connect(port: u16, to: SocketAddr) -> Result<TcpStream> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
-        .with_context(|| format!("cannot bind port {port}"))?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    match connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket.into()),
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot connect from port {port} to {to}"))
-        }
-    }
-}
-
 pub(crate) fn reused_by_bound_connect() -> Outcome {
-    let stage = Stage::new()?;
-    let remote = stage.local()?;
-    let first = stage.netns.run(|| bound_connect(0, remote))??;
-    let server = stage.door.accept()?.0;
-    let port = first.local_addr()?.port();
-    drop(first);
-    drop(server);
-    stage.stands(TIME_WAIT)?;
-    let _again = stage.netns.run(|| bound_connect(port, remote))??;
-    stage.finds(TIME_WAIT, "reused_by_bound_connect", 1)?;
+    for ip in Ip::BOTH {
+        let stage = Stage::new(ip)?;
+        let remote = stage.local()?;
+        let first = stage.netns.run(|| bound_connect(0, remote))??;
+        let server = stage.door.accept()?.0;
+        let port = first.local_addr()?.port();
+        drop(first);
+        drop(server);
+        stage.stands(TIME_WAIT)?;
+        let _again = stage.netns.run(|| bound_connect(port, remote))??;
+        stage.finds(TIME_WAIT, "reused_by_bound_connect", 1)?;
+    }
     Ok(Verdict::Held)
 }
 
 pub(crate) fn fin_wait2_reused_by_bound_connect() -> Outcome {
-    let stage = Stage::new()?;
-    let remote = stage.local()?;
-    let first = stage.netns.run(|| bound_connect(0, remote))??;
-    let _open = stage.door.accept()?.0;
-    let port = first.local_addr()?.port();
-    drop(first);
-    stage.stands(FIN_WAIT2)?;
-    let _again = stage.netns.run(|| bound_connect(port, remote))??;
-    stage.finds(FIN_WAIT2, "reused_by_bound_connect", 1)?;
+    for ip in Ip::BOTH {
+        let stage = Stage::new(ip)?;
+        let remote = stage.local()?;
+        let first = stage.netns.run(|| bound_connect(0, remote))??;
+        let _open = stage.door.accept()?.0;
+        let port = first.local_addr()?.port();
+        drop(first);
+        stage.stands(FIN_WAIT2)?;
+        let _again = stage.netns.run(|| bound_connect(port, remote))??;
+        stage.finds(FIN_WAIT2, "reused_by_bound_connect", 1)?;
+    }
     Ok(Verdict::Held)
 }
 
 /// A SYN beyond the last sequence number opens a new connection.
 pub(crate) fn reused_by_syn() -> Outcome {
-    let mut stage = Stage::new()?;
-    let mut peer = stage.time_wait()?;
-    peer.seq = peer.seq.wrapping_add(1_000_000);
-    peer.send(SYN)?;
-    peer.expect(SYN | ACK)?;
-    stage.finds(TIME_WAIT, "reused_by_syn", 1)?;
+    for ip in Ip::BOTH {
+        let stage = Stage::new(ip)?;
+        let mut peer = stage.time_wait()?;
+        peer.seq = peer.seq.wrapping_add(1_000_000);
+        peer.send(SYN)?;
+        peer.expect(SYN | ACK)?;
+        stage.finds(TIME_WAIT, "reused_by_syn", 1)?;
+    }
     Ok(Verdict::Held)
 }
 
 /// Assassination: RFC 1337.
 pub(crate) fn time_wait_reset() -> Outcome {
-    let mut stage = Stage::new()?;
-    stage.time_wait()?.send(RST)?;
-    stage.finds(TIME_WAIT, "reset", 1)?;
+    for ip in Ip::BOTH {
+        let stage = Stage::new(ip)?;
+        stage.time_wait()?.send(RST)?;
+        stage.finds(TIME_WAIT, "reset", 1)?;
+    }
     Ok(Verdict::Held)
 }
 
 pub(crate) fn fin_wait2_reset() -> Outcome {
-    let mut stage = Stage::new()?;
-    stage.fin_wait2()?.send(RST)?;
-    stage.finds(FIN_WAIT2, "reset", 1)?;
+    for ip in Ip::BOTH {
+        let stage = Stage::new(ip)?;
+        stage.fin_wait2()?.send(RST)?;
+        stage.finds(FIN_WAIT2, "reset", 1)?;
+    }
     Ok(Verdict::Held)
 }
 
 pub(crate) fn data_after_close() -> Outcome {
-    let mut stage = Stage::new()?;
-    let mut peer = stage.fin_wait2()?;
-    peer.send_data(PSH | ACK, b"too late")?;
-    peer.expect(RST)?;
-    stage.finds(FIN_WAIT2, "data_after_close", 1)?;
+    for ip in Ip::BOTH {
+        let stage = Stage::new(ip)?;
+        let mut peer = stage.fin_wait2()?;
+        peer.send_data(PSH | ACK, b"too late")?;
+        peer.expect(RST)?;
+        stage.finds(FIN_WAIT2, "data_after_close", 1)?;
+    }
     Ok(Verdict::Held)
 }
 
 /// What `ss -K` does, to a minisocket of either kind.
 pub(crate) fn destroyed() -> Outcome {
-    let mut stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     let waiting = stage.time_wait()?.local;
     let orphan = stage.fin_wait2()?.local;
     let address = stage.address()?;
@@ -316,17 +167,10 @@ pub(crate) fn destroyed() -> Outcome {
 }
 
 pub(crate) fn netns_exit() -> Outcome {
-    let mut stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     stage.time_wait()?;
     stage.fin_wait2()?;
-    let Stage {
-        netns,
-        wire,
-        door,
-        live,
-        ..
-    } = stage;
-    live.snapshot("both minisockets", |snapshot| {
+    stage.live.snapshot("both minisockets", |snapshot| {
         let of = |of| count(snapshot, &[of, "now"]);
         if (of(TIME_WAIT), of(FIN_WAIT2)) == (1, 1) {
             Ok(())
@@ -334,8 +178,8 @@ pub(crate) fn netns_exit() -> Outcome {
             Err(snapshot["states"].to_string())
         }
     })?;
-    // Nothing else holds the namespace.
-    drop((wire, door, netns));
+    // Nothing holds the namespace but the stage.
+    let live = stage.leave();
     found(&live, TIME_WAIT, "netns_exit", 1)?;
     found(&live, FIN_WAIT2, "netns_exit", 1)?;
     let last = live.last()?;
@@ -348,7 +192,7 @@ pub(crate) fn netns_exit() -> Outcome {
 pub(crate) fn overflow() -> Outcome {
     const ROOM: u64 = 5;
     const CLOSES: u64 = 15;
-    let stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     stage
         .netns
         .set_sysctl("ipv4.tcp_max_tw_buckets", &ROOM.to_string())?;
@@ -391,7 +235,7 @@ pub(crate) fn overflow() -> Outcome {
 
 /// SO_LINGER 0, unread data, `linger2 < 0`: straight to CLOSED.
 pub(crate) fn no_time_wait_for_an_abort() -> Outcome {
-    let stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     let remote = stage.local()?;
     let pair = || -> Result<(TcpStream, TcpStream)> {
         Ok((
@@ -452,7 +296,7 @@ pub(crate) fn no_time_wait_for_an_abort() -> Outcome {
 
 /// A SYN that TPROXY redirects to a listener ends the TIME_WAIT it finds.
 pub(crate) fn tproxy() -> Outcome {
-    let mut stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     let port = stage.door.local_addr()?.port();
     let rules = format!(
         "table ip lab {{\n chain prerouting {{\n type filter hook prerouting priority mangle\n \
@@ -492,7 +336,7 @@ pub(crate) fn tproxy() -> Outcome {
 /// A duplicate FIN arms the timer anew: in the same bucket of the wheel without
 /// any event, later with one. Neither begins a new life.
 pub(crate) fn rearmed() -> Outcome {
-    let mut stage = Stage::new()?;
+    let stage = Stage::new(Ip::V4)?;
     let again = |peer: &Peer<'_>| peer.send_at(peer.seq.wrapping_sub(1), FIN | ACK, &[]);
 
     // Each arm in the same jiffy is the same arm: let some pass.
@@ -509,17 +353,7 @@ pub(crate) fn rearmed() -> Outcome {
 
     let events = Twtrace::events(&stage.netns, &["--state", "time-wait"])?;
     super::story::listening(&events, &stage.netns)?;
-    let Stage {
-        ref wire,
-        ref door,
-        ref mut port,
-        ..
-    } = stage;
-    let (mut peer, server) = Stage::established(wire, door, port)?;
-    drop(server);
-    peer.expect(FIN)?;
-    peer.send(FIN | ACK)?;
-    peer.expect(ACK)?;
+    let mut peer = stage.time_wait()?;
     let mine = u64::from(peer.local.port());
     let visible = truth::wait("a re-arm to be told", PATIENCE, || {
         again(&peer)?;

@@ -14,6 +14,7 @@ mod lives;
 mod loss;
 mod owners;
 mod population;
+mod stage;
 mod story;
 mod truth;
 mod twtrace;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracer::lab::destroy::Destroyer;
 use tracer::lab::netns::Netns;
 
-use super::ends::bound_connect;
+use super::stage::bound_connect;
 use super::truth;
 use super::twtrace::{PATIENCE, Twtrace};
 use super::{Outcome, Verdict};
