@@ -13,7 +13,7 @@ pub mod kind {
     pub const STEP: u8 = 1;
     pub const FULL_STEP: u8 = 2;
     pub const BIRTH: u8 = 3;
-    pub const LOOSE_BIRTH: u8 = 4;
+    pub const FULL_BIRTH: u8 = 4;
     pub const REARM: u8 = 5;
     pub const END: u8 = 6;
     pub const PROCESS: u8 = 7;
@@ -57,10 +57,10 @@ pub struct Head {
     /// Kernel address of the `struct sock`, or of the minisocket's `timer_list`.
     pub address: u64,
     pub stamp: Stamp,
-    /// Thread group id of the current process.
+    /// Thread group id of the current process, where the kind does not say otherwise.
     pub pid: u32,
     pub kind: u8,
-    /// END: [`Reason`]. Steps and loose births: the address family (2, 10).
+    /// END: [`Reason`]. Steps and births: the address family (2, 10).
     pub detail: u8,
     /// Steps to CLOSE: `sk_err`, and [`LINGER2_NEGATIVE`].
     pub error: u16,
@@ -119,7 +119,8 @@ pub struct Arming {
 }
 
 /// A full socket went on as a minisocket. `head.address` is the full socket's,
-/// `stamp.from` the state it left, `stamp.to` the substate it went on in.
+/// `stamp.from` the state it left, `stamp.to` the substate it went on in, and
+/// `head.pid` the inode of its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Birth {
@@ -129,17 +130,18 @@ pub struct Birth {
     pub arming: Arming,
 }
 
-/// A birth whose full socket was not seen to close on the same CPU right
-/// after: `head.address` is the timer's, and the tuple joins the two.
+/// A birth with its addresses: while userspace takes stock, and where the full
+/// socket was not seen to close on the same CPU right after. Then `head.address`
+/// is 0, `stamp.from` the substate as well, and the tuple joins the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct LooseBirth {
-    pub head: Head,
-    pub arming: Arming,
+pub struct FullBirth {
+    pub birth: Birth,
     pub tuple: Tuple,
 }
 
-/// A minisocket's timer was armed anew. `stamp.to` is its substate.
+/// A minisocket's timer was armed anew. `stamp.to` is its substate, `head.pid`
+/// the inode of its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rearm {
@@ -273,8 +275,6 @@ pub struct Requests {
 pub struct Losses {
     /// Records for which the ring had no room.
     pub ring: u64,
-    /// Births among them.
-    pub ring_births: u64,
     /// Namespaces for which the map of half-open requests had no room.
     pub map: u64,
     /// Events that the second program handled because the first was busy.

@@ -11,11 +11,11 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_common::{
     layout::MEANS_REARM,
-    wire::{Arming, End, Head, LooseBirth, Rearm, Reason, Stamp, Tuple, kind},
+    wire::{Arming, Birth, End, FullBirth, Head, Rearm, Reason, Stamp, Tuple, kind},
 };
 
 use crate::{
-    emit::{emit, lost},
+    emit::{emit, tell_all},
     facts::{Object, family_wanted, layout, member, netns_at, netns_wanted, option, probe},
     percpu::{BirthNote, CancelNote, Cpu, cpu},
     process, stack,
@@ -78,7 +78,7 @@ pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
             head: Head {
                 address: timer as u64,
                 stamp: Stamp::new(time_ns, substate, substate),
-                pid: current_pid(),
+                pid: netns_at(minisocket),
                 kind: kind::REARM,
                 detail: 0,
                 error: 0,
@@ -221,32 +221,49 @@ fn flush_cancel(cpu: &mut Cpu) {
     }
 }
 
-/// Tells a noted birth on its own, with the addresses its minisocket holds.
+/// Tells a noted birth without its full socket.
 #[inline(always)]
 fn flush_birth(cpu: &mut Cpu) {
     let note = cpu.birth;
-    if note.timer == 0 {
-        return;
+    if note.timer != 0 {
+        cpu.birth.timer = 0;
+        tell_birth(&note, 0, note.substate as u8);
     }
-    cpu.birth.timer = 0;
+}
+
+/// Tells a birth: of the full socket at that address, which left `from`; or of
+/// one not known, address 0.
+#[inline(always)]
+pub fn tell_birth(note: &BirthNote, socket: u64, from: u8) {
     let minisocket = note.timer.wrapping_sub(u64::from(layout!(tw_timer)));
-    let told = emit(LooseBirth {
+    let birth = Birth {
         head: Head {
-            address: note.timer,
-            stamp: Stamp::new(note.time_ns, note.substate as u8, note.substate as u8),
-            pid: current_pid(),
-            kind: kind::LOOSE_BIRTH,
+            address: socket,
+            stamp: Stamp::new(note.time_ns, from, note.substate as u8),
+            pid: probe(note.net, layout!(net_inum)),
+            kind: kind::BIRTH,
             detail: note.family as u8,
             error: 0,
         },
+        timer: note.timer,
         arming: Arming {
             expires: note.expires,
             timeout: note.timeout,
         },
-        tuple: tuple_at(minisocket, note.family),
-    });
-    if !told {
-        lost(|losses| losses.ring_births += 1);
+    };
+    if socket == 0 || tell_all() {
+        emit(FullBirth {
+            birth: Birth {
+                head: Head {
+                    kind: kind::FULL_BIRTH,
+                    ..birth.head
+                },
+                ..birth
+            },
+            tuple: tuple_at(minisocket, note.family),
+        });
+    } else {
+        emit(birth);
     }
 }
 

@@ -6,12 +6,13 @@ use aya_ebpf::{
 };
 use tracer_common::{
     state::State,
-    wire::{Arming, Birth, Child, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
+    wire::{Child, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
 };
 
 use crate::{
     emit::{emit, lost, tell_all},
     facts::{Object, family_wanted, layout, member, netns_wanted, option, probe},
+    minisocket,
     percpu::{Cpu, InHand, cpu},
     process,
 };
@@ -85,11 +86,18 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
     // with the next step.
     if from == LISTEN && to == SYN_RECV {
         emit(Child {
-            head: Head { kind: kind::CHILD, pid: netns_of(sk), ..head },
+            head: Head {
+                kind: kind::CHILD,
+                pid: netns_of(sk),
+                ..head
+            },
         });
     } else if opens || from == SYN_SENT || from == SYN_RECV || tell_all() {
         emit(FullStep {
-            head: Head { kind: kind::FULL_STEP, ..head },
+            head: Head {
+                kind: kind::FULL_STEP,
+                ..head
+            },
             tuple: tuple_of(sk, family, to == CLOSE),
         });
     } else {
@@ -209,23 +217,6 @@ fn went_on_as_minisocket(cpu: &mut Cpu, sk: Object, family: u16, from: u32) -> b
         return false;
     }
     cpu.birth.timer = 0;
-    let told = emit(Birth {
-        head: Head {
-            address: sk as u64,
-            stamp: Stamp::new(note.time_ns, from as u8, note.substate as u8),
-            pid: current_pid(),
-            kind: kind::BIRTH,
-            detail: family as u8,
-            error: 0,
-        },
-        timer: note.timer,
-        arming: Arming {
-            expires: note.expires,
-            timeout: note.timeout,
-        },
-    });
-    if !told {
-        lost(|losses| losses.ring_births += 1);
-    }
+    minisocket::tell_birth(&note, sk as u64, from as u8);
     true
 }

@@ -297,15 +297,16 @@ impl Watch {
         self.undecided.extend(ledger.undecided());
         tracer.sweep(&self.undecided, |event| answers.push(event.clone()))?;
         tracer.drain(|event| ledger.apply(event, tell));
-        for answer in &answers {
-            ledger.apply(answer, tell);
-        }
+        // First of all the losses: what the witnesses miss may be among them.
         let lost = tracer.lost()?;
         if lost != self.last_lost {
             debug!("lost since the start: {lost:?}");
             self.last_lost = lost;
         }
         ledger.apply(&Event::Lost(lost), tell);
+        for answer in &answers {
+            ledger.apply(answer, tell);
+        }
 
         // Half-open requests that moved while they were counted are counted
         // again once they stand still.

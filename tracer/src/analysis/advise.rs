@@ -76,17 +76,6 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
     }
 }
 
-/// Seconds until a destination has no port left. TIME_WAITs alone exhaust
-/// nothing at a rate that the ports sustain, however fast they fill at first;
-/// connections that stay open do.
-#[must_use]
-pub fn exhausted_in_s(destination: &Destination) -> Option<f64> {
-    let sustained = destination.connects_per_s <= destination.limit_per_s;
-    destination
-        .exhausted_in_s
-        .filter(|_| !sustained || mostly_open(destination))
-}
-
 /// Whether most of its ports belong to connections rather than to TIME_WAITs.
 fn mostly_open(destination: &Destination) -> bool {
     destination.time_wait * 2 < destination.used
@@ -94,7 +83,7 @@ fn mostly_open(destination: &Destination) -> bool {
 
 /// The destination that runs out first, if any does soon.
 fn soonest(snapshot: &Snapshot) -> Option<&Destination> {
-    let in_s = |destination: &Destination| exhausted_in_s(destination).unwrap_or(f64::INFINITY);
+    let in_s = |destination: &Destination| destination.exhausted_in_s.unwrap_or(f64::INFINITY);
     snapshot
         .ports
         .iter()
@@ -144,7 +133,7 @@ fn word(verdict: Verdict, now: u64, worst: Option<&Destination>) -> &'static str
 }
 
 fn pressed(failed: u64, worst: &Destination) -> String {
-    let exhausted = match exhausted_in_s(worst) {
+    let exhausted = match worst.exhausted_in_s {
         _ if worst.used >= worst.usable => ", none is free".to_owned(),
         Some(in_s) => format!(", exhausted in {} at the present rate", roughly(in_s)),
         None => ", which the present rate does not exhaust".to_owned(),

@@ -36,30 +36,30 @@ pub fn record(bytes: &[u8]) -> Option<Event> {
                 _ => None,
             },
         }),
-        kind::BIRTH => Event::Birth {
-            socket: Some(address),
+        kind::BIRTH | kind::FULL_BIRTH => Event::Birth {
+            socket: (address.0 != 0).then_some(address),
+            from: if address.0 == 0 {
+                None
+            } else {
+                Some(full_state(stamp.from()?)?)
+            },
+            at,
+            substate: substate(stamp.to()?)?,
+            netns: Netns(pid),
             timer: Address(fields.u64()?),
-            at,
-            from: Some(full_state(stamp.from()?)?),
-            substate: substate(stamp.to()?)?,
             arming: fields.arming()?,
-            tuple: None,
-        },
-        kind::LOOSE_BIRTH => Event::Birth {
-            socket: None,
-            timer: address,
-            at,
-            from: None,
-            substate: substate(stamp.to()?)?,
-            arming: fields.arming()?,
-            tuple: Some(fields.tuple(detail)?),
+            tuple: if kind == kind::FULL_BIRTH {
+                Some(fields.tuple(detail)?)
+            } else {
+                None
+            },
         },
         kind::REARM => Event::Rearm {
             timer: address,
             at,
             substate: substate(stamp.to()?)?,
             arming: fields.arming()?,
-            netns: None,
+            netns: Netns(pid),
         },
         kind::END => Event::End {
             timer: address,
@@ -200,7 +200,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tracer_common::wire::{Birth, End, FullStep, Head, LooseBirth, Process, Rearm};
+    use tracer_common::wire::{Birth, End, FullBirth, FullStep, Head, Process, Rearm};
 
     use super::*;
 
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(head, 8 + 8 + 4 + 1 + 1 + 2);
         assert_eq!(size_of::<FullStep>(), head + tuple);
         assert_eq!(size_of::<Birth>(), head + 8 + 8);
-        assert_eq!(size_of::<LooseBirth>(), head + 8 + tuple);
+        assert_eq!(size_of::<FullBirth>(), head + 8 + 8 + tuple);
         assert_eq!(size_of::<Rearm>(), head + 8);
         assert_eq!(size_of::<End>(), head + 8);
         assert_eq!(size_of::<Process>(), head + 16);
@@ -303,6 +303,24 @@ mod tests {
                 timer: Address(42),
                 from: Some(State::FinWait2),
                 substate: State::TimeWait,
+                netns: Netns(812),
+                tuple: None,
+                ..
+            })
+        ));
+        let mut loose = FullBirth {
+            birth,
+            tuple: TUPLE,
+        };
+        loose.birth.head.kind = kind::FULL_BIRTH;
+        loose.birth.head.address = 0;
+        assert!(matches!(
+            record(bytes_of(&loose)),
+            Some(Event::Birth {
+                socket: None,
+                from: None,
+                timer: Address(42),
+                tuple: Some(_),
                 ..
             })
         ));

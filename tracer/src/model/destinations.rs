@@ -229,6 +229,11 @@ impl Destination {
         let filled = if self.filled > 0.0 { self.filled } else { 1.0 };
         let growth = self.growth_per_s / filled;
         let left = usable.saturating_sub(self.used);
+        let connects_per_s = self.connects_per_s / filled;
+        let limit_per_s = usable as f64 / holds_s.max(0.001);
+        // TIME_WAITs alone exhaust nothing at a rate that the ports sustain,
+        // however fast they fill at first; connections that stay open do.
+        let runs_out = connects_per_s > limit_per_s || self.time_wait * 2 < self.used;
         snapshot::Destination {
             netns: key.netns.0,
             local,
@@ -237,9 +242,9 @@ impl Destination {
             used: self.used,
             time_wait: self.time_wait,
             usable,
-            connects_per_s: self.connects_per_s / filled,
-            limit_per_s: usable as f64 / holds_s.max(0.001),
-            exhausted_in_s: (growth > 0.0).then(|| left as f64 / growth),
+            connects_per_s,
+            limit_per_s,
+            exhausted_in_s: (growth > 0.0 && runs_out).then(|| left as f64 / growth),
         }
     }
 }
@@ -317,6 +322,24 @@ mod tests {
         assert!((worst[0].connects_per_s - 100.0).abs() < 1e-6, "{worst:?}");
         let left = worst[0].exhausted_in_s.expect("it grows");
         assert!((left - 262.28).abs() < 0.01, "{left}");
+    }
+
+    #[test]
+    fn filling_up_to_what_the_ports_sustain_is_no_exhaustion() {
+        let known = facts(0);
+        let exhausted_at = |per_s: u64| {
+            let mut destinations = Destinations::new(16);
+            for _ in 0..20 {
+                for _ in 0..per_s {
+                    let index = destinations.take(&tuple(2), true);
+                    destinations.time_wait(index, true);
+                }
+                destinations.tick(1.0);
+            }
+            destinations.worst(9, 61.024, |_| Some(&known))[0].exhausted_in_s
+        };
+        assert_eq!(exhausted_at(400), None);
+        assert!(exhausted_at(500).is_some());
     }
 
     #[test]

@@ -165,6 +165,7 @@ pub enum Event {
         from: Option<State>,
         /// `TimeWait` or `FinWait2`.
         substate: State,
+        netns: Netns,
         arming: Arming,
         tuple: Option<Tuple>,
     },
@@ -174,7 +175,7 @@ pub enum Event {
         at: Moment,
         substate: State,
         arming: Arming,
-        netns: Option<Netns>,
+        netns: Netns,
     },
     /// A minisocket ended. `expires` is what the timer was last set to, and so
     /// dates arms that no tracepoint saw; `pid` is the process that was current.

@@ -87,7 +87,6 @@ fn the_silent_step_is_still_found_at_the_end() {
         2.0 step A FIN_WAIT1 FIN_WAIT2
         > A FIN_WAIT1->FIN_WAIT2 server by 9
         2.0 birth A t FIN_WAIT2 FIN_WAIT2
-        > A FIN_WAIT2->FIN_WAIT2 server by 9
         > A starts FIN_WAIT2 60s server by 9
         9.0 end t TIME_WAIT reset until=62.4
         > A FIN_WAIT2->TIME_WAIT server by 9

@@ -84,10 +84,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         ),
         4 => (proptest::option::of(address()), address(), any_moment(), proptest::option::of(any_state()), any_substate(), arming(), tuple())
             .prop_map(|(socket, timer, at, from, substate, arming, tuple)| Event::Birth {
-                socket, timer, at, from, substate, arming, tuple
+                socket, timer, at, from, substate, netns: Netns(1), arming, tuple
             }),
         2 => (address(), any_moment(), any_substate(), arming()).prop_map(|(timer, at, substate, arming)| Event::Rearm {
-            timer, at, substate, arming, netns: Some(Netns(1))
+            timer, at, substate, arming, netns: Netns(1)
         }),
         4 => (address(), any_moment(), any_substate(), 0_u8..9, any::<u32>()).prop_map(
             |(timer, at, substate, reason, expires)| Event::End {
@@ -257,6 +257,7 @@ fn connection(number: u64, start: f64, reason: Reason) -> Vec<Event> {
             } else {
                 State::FinWait2
             },
+            netns: tuple.netns,
             arming: Arming {
                 expires,
                 timeout: 15_000,
@@ -354,10 +355,10 @@ proptest! {
         for event in &story {
             once.apply(event, &mut |_: &Happening| {});
             twice.apply(event, &mut |_: &Happening| {});
-            if let Event::Birth { socket, timer, at, from, substate, arming, tuple } = *event {
+            if let Event::Birth { socket, timer, at, from, substate, netns, arming, tuple } = *event {
                 let at = Moment(at.0 + later_us * 1000);
                 let (socket, from) = if from_first { (socket, from) } else { (None, None) };
-                let again = Event::Birth { socket, timer, at, from, substate, arming, tuple };
+                let again = Event::Birth { socket, timer, at, from, substate, netns, arming, tuple };
                 twice.apply(&again, &mut |_: &Happening| {});
             }
         }

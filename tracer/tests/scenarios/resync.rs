@@ -345,19 +345,52 @@ fn a_step_traced_while_the_seed_read_is_not_undone() {
 }
 
 #[test]
-fn a_minisocket_of_no_known_namespace_moves_to_its_own() {
+fn a_socket_of_no_known_namespace_moves_to_its_own() {
     run("
-        0.0 birth A t FIN_WAIT2 TIME_WAIT
+        0.0 step A ESTABLISHED FIN_WAIT1 pid=7
         = namespaces.0 null
+        1.0 begin
+        1.1 seed A FIN_WAIT1 10.0.0.1:4000-10.0.0.9:443
+        1.2 end-seed
+        = namespaces.0.states.FIN_WAIT1.now 1
+        = states.FIN_WAIT1.now 1
+    ");
+}
+
+#[test]
+fn a_birth_tells_the_namespace_of_a_socket_unheard_of() {
+    run("
+        0.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        0.1 birth A t FIN_WAIT1 TIME_WAIT
+        = namespaces.0.states.TIME_WAIT.now 1
+        = namespaces.0.states.FIN_WAIT1.now 0
         1.0 begin
         1.1 seed t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443 until=60.0
         1.2 end-seed
-        = namespaces.0.states.TIME_WAIT.now 1
         = time_wait.now 1
         = time_wait.entered 1
         2.0 end t TIME_WAIT reset until=60.0
         = namespaces.0.states.TIME_WAIT.left 1
         = time_wait.lifetime_s.count 1
+    ");
+}
+
+#[test]
+fn an_address_used_again_just_before_its_seed_is_no_mismatch() {
+    run("
+        0.0     begin
+        1.0     seed A ESTABLISHED 10.0.0.1:4001-10.0.0.9:443
+        1.1     end-seed
+        0.9997  step A FIN_WAIT1 FIN_WAIT2
+        0.9998  birth A t FIN_WAIT2 TIME_WAIT
+        0.9999  step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
+        0.99995 step A SYN_SENT ESTABLISHED 10.0.0.1:4001-10.0.0.9:443
+        = states.ESTABLISHED.now 1
+        = states.TIME_WAIT.now 1
+        = lost.unseen 0
+        1.2     step A ESTABLISHED FIN_WAIT1 pid=7
+        = states.FIN_WAIT1.now 1
+        = lost.unseen 0
     ");
 }
 

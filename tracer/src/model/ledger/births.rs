@@ -1,10 +1,10 @@
 //! How a full socket goes on as a minisocket: one story, under another address.
 
-use super::super::event::{Address, Arming, Moment, State, Tuple};
+use super::super::event::{Address, Arming, Moment, Netns, State, Tuple};
 use super::super::happening::{Happening, What};
 use super::joining::{Closed, Loose};
 use super::stories::{Slot, flag};
-use super::{GRACE, Ledger};
+use super::{GRACE, Ledger, SEED_GRACE};
 
 /// The same birth may be told twice, this far apart at most; no minisocket
 /// lives and is followed at its address within that. Nanoseconds.
@@ -16,6 +16,7 @@ pub(super) struct Birth {
     pub(super) timer: Address,
     pub(super) at: Moment,
     pub(super) substate: State,
+    pub(super) netns: Netns,
     pub(super) arming: Arming,
 }
 
@@ -40,7 +41,7 @@ impl Ledger {
             .filter(|&slot| {
                 let story = self.stories.at(slot);
                 // Not of a socket that was seeded at this address since.
-                !(story.is(flag::FROM_SEED) && birth.at.0.saturating_add(GRACE) < story.seen)
+                !(story.is(flag::FROM_SEED) && birth.at.0.saturating_add(SEED_GRACE) < story.seen)
             });
         if let Some(live) = self.stories.minisocket(birth.timer) {
             let story = *self.stories.at(live);
@@ -72,8 +73,9 @@ impl Ledger {
         let tuple = tuple.or(told_loose.as_ref());
         match (socket, full, tuple) {
             (_, Some(slot), _) => {
-                if let Some(tuple) = tuple {
-                    self.give_tuple(slot, tuple);
+                match tuple {
+                    Some(tuple) => self.give_tuple(slot, tuple),
+                    None => self.settle_in(slot, birth.netns),
                 }
                 self.saw_birth(slot, birth.at);
                 self.become_minisocket(slot, birth, tell);
@@ -108,6 +110,7 @@ impl Ledger {
             at,
             substate,
             arming,
+            netns: _,
         } = birth;
         let before = *self.stories.at(slot);
         let (from, namespace) = (before.state, before.namespace);
@@ -144,16 +147,19 @@ impl Ledger {
             story.flags |= flag::DATED;
         }
         self.expiries.add(arming.expires);
-        tell(&self.happening(
-            slot,
-            at,
-            What::Transition {
-                from,
-                to: substate,
-                in_state,
-                reason: None,
-            },
-        ));
+        // An orphan that stays in FIN_WAIT2 only changes its shape.
+        if !stays {
+            tell(&self.happening(
+                slot,
+                at,
+                What::Transition {
+                    from,
+                    to: substate,
+                    in_state,
+                    reason: None,
+                },
+            ));
+        }
         if substate == State::TimeWait {
             self.entered_time_wait(slot, at, true);
         } else {

@@ -160,6 +160,7 @@ impl Ledger {
                     at,
                     substate,
                     arming,
+                    netns: _,
                 },
             tuple,
         } = loose;

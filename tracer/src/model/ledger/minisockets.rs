@@ -31,7 +31,7 @@ impl Ledger {
         at: Moment,
         substate: State,
         arming: Arming,
-        netns: Option<Netns>,
+        netns: Netns,
         tell: &mut impl FnMut(&Happening),
     ) {
         if !matches!(substate, State::TimeWait | State::FinWait2) {
@@ -48,7 +48,6 @@ impl Ledger {
             Some(slot) => slot,
             None if self.judging => return,
             None => {
-                let netns = netns.unwrap_or(super::UNKNOWN);
                 self.admit_unseen_minisocket(timer, at, substate, arming.expires, netns);
                 return;
             }

@@ -45,6 +45,12 @@ pub use self::witness::Doubt;
 /// before the state is stored, and a seed reads it without a lock. Nanoseconds.
 const GRACE: u64 = 1_000_000;
 
+/// A step is traced before its state is stored, and a seed reads without a lock:
+/// this close together either may have been first. Longer would mix up sockets,
+/// because a busy host uses an address again within a tenth of a millisecond.
+/// Nanoseconds.
+const SEED_GRACE: u64 = 20_000;
+
 /// Where sockets are counted whose namespace was never told: no inode is 0.
 const UNKNOWN: Netns = Netns(0);
 
@@ -172,6 +178,7 @@ impl Ledger {
                 at,
                 from,
                 substate,
+                netns,
                 arming,
                 tuple,
             } => {
@@ -180,6 +187,7 @@ impl Ledger {
                     timer,
                     at,
                     substate,
+                    netns,
                     arming,
                 };
                 self.birth(socket, from, tuple.as_ref(), birth, tell);

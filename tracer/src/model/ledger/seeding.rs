@@ -332,6 +332,7 @@ impl Ledger {
             timer: seed.address,
             at,
             substate: seed.state,
+            netns: seed.tuple.netns,
             arming: Arming { expires, timeout },
         };
         self.become_minisocket(slot, birth, tell);

@@ -8,7 +8,7 @@ use super::super::owners::NOBODY;
 use super::births::Birth;
 use super::joining::Closed;
 use super::stories::{Slot, Story, flag};
-use super::{GRACE, Ledger, UNKNOWN};
+use super::{GRACE, Ledger, SEED_GRACE, UNKNOWN};
 
 /// The kernel's errno, as `sk_err` has it.
 mod errno {
@@ -44,9 +44,10 @@ impl Ledger {
             state, seen, flags, ..
         } = self.stories.at(slot);
         if flags & flag::FROM_SEED != 0 {
-            let before_the_seed = step.at.0.saturating_add(GRACE) < seen;
-            let around_the_seed = step.at.0 <= seen.saturating_add(GRACE);
-            if before_the_seed || around_the_seed && state == to {
+            let before =
+                step.at.0.saturating_add(SEED_GRACE) < seen || step.at.0 <= seen && state != from;
+            let around = step.at.0 <= seen.saturating_add(SEED_GRACE);
+            if before || around && state == to {
                 self.adopt(slot, step, from, to);
                 return;
             }
@@ -350,7 +351,7 @@ impl Ledger {
         if !admitted || matches!(from, State::TimeWait | State::Close) {
             return;
         }
-        let namespace = self.namespace(tuple.map_or(UNKNOWN, |tuple| tuple.netns));
+        let namespace = self.namespace(birth.netns);
         let at = birth.at.0;
         let mut story = Story {
             key: socket.0,

@@ -83,6 +83,16 @@ impl Testimony {
         let before = self.overflowed_before(counters.overflowed);
         self.overflowed += counters.overflowed - before;
 
+        // What the kernel had surely counted, for the first reading; what it may
+        // have counted, for the others: a race is never taken for a loss.
+        let surely = counters.from.0 / GRACE;
+        let ours_first = self.births
+            + self
+                .recent
+                .iter()
+                .filter(|&&(ms, _)| ms < surely)
+                .map(|&(_, count)| count)
+                .sum::<u64>();
         let until = counters.to.0 / GRACE + 1;
         while let Some(&(ms, count)) = self.recent.front()
             && ms <= until
@@ -99,7 +109,7 @@ impl Testimony {
             self.missing = 0;
         }
         self.births_last = kernel;
-        let (kernel_then, ours_then) = *self.births_then.get_or_insert((kernel, self.births));
+        let (kernel_then, ours_then) = *self.births_then.get_or_insert((kernel, ours_first));
         let missing = kernel
             .saturating_sub(kernel_then)
             .saturating_sub(self.births - ours_then);

@@ -2,7 +2,7 @@
 //! owner, its side, the port it takes or listens on, its timer.
 
 use super::super::destinations::NOWHERE;
-use super::super::event::{State, Tuple};
+use super::super::event::{Netns, State, Tuple};
 use super::super::happening::Side;
 use super::stories::{Slot, Story, flag};
 use super::{Ledger, UNKNOWN};
@@ -144,51 +144,53 @@ impl Ledger {
         story.tuple(self.namespaces.at(story.namespace).netns)
     }
 
-    /// What is heard of the addresses of a story that had none. If not even its
-    /// namespace was known, it moves there, and so does its count.
+    /// What is heard of the addresses of a story that had none.
     pub(super) fn give_tuple(&mut self, slot: Slot, tuple: &Tuple) {
+        if self.stories.at(slot).is(flag::TUPLE) {
+            return;
+        }
+        self.settle_in(slot, tuple.netns);
+        let namespace = self.stories.at(slot).namespace;
+        if self.namespaces.at(namespace).netns != tuple.netns {
+            return;
+        }
+        self.stories.at_mut(slot).set_tuple(tuple);
+        self.list_port(slot);
+        if self.stories.at(slot).side() == Side::Unknown {
+            self.sideless.push((slot, self.stories.at(slot).id));
+        }
+    }
+
+    /// What is heard of the namespace of a story. If none was known it moves
+    /// there, and so does its count.
+    pub(super) fn settle_in(&mut self, slot: Slot, netns: Netns) {
         let &Story {
             namespace: before,
             state,
             flags,
             ..
         } = self.stories.at(slot);
-        if flags & flag::TUPLE != 0 {
+        if self.namespaces.at(before).netns != UNKNOWN || netns == UNKNOWN {
             return;
         }
-        let namespace = self.namespace(tuple.netns);
-        if namespace != before {
-            if self.namespaces.at(before).netns != UNKNOWN {
-                return;
-            }
-            let minisocket = flags & flag::MINISOCKET != 0;
-            for (index, here) in [(before, false), (namespace, true)] {
-                let it = self.namespaces.at_mut(index);
-                let live = if minisocket {
-                    &mut it.minisockets
-                } else {
-                    &mut it.full_sockets
-                };
-                if here {
-                    *live += 1;
-                } else {
-                    *live -= 1;
-                }
-                if let Some(count) = it.counts.of(state) {
-                    *(if here {
-                        &mut count.seeded
-                    } else {
-                        &mut count.left
-                    }) += 1;
-                }
+        let namespace = self.namespace(netns);
+        let minisocket = flags & flag::MINISOCKET != 0;
+        for (index, here) in [(before, false), (namespace, true)] {
+            let it = self.namespaces.at_mut(index);
+            let live = if minisocket {
+                &mut it.minisockets
+            } else {
+                &mut it.full_sockets
+            };
+            let count = it.counts.of(state);
+            if here {
+                *live += 1;
+                count.into_iter().for_each(|count| count.seeded += 1);
+            } else {
+                *live -= 1;
+                count.into_iter().for_each(|count| count.left += 1);
             }
         }
-        let story = self.stories.at_mut(slot);
-        story.namespace = namespace;
-        story.set_tuple(tuple);
-        self.list_port(slot);
-        if self.stories.at(slot).side() == Side::Unknown {
-            self.sideless.push((slot, self.stories.at(slot).id));
-        }
+        self.stories.at_mut(slot).namespace = namespace;
     }
 }

@@ -2,7 +2,6 @@
 //! namespaces, and the time spent in the other states. Five rows each; what
 //! was left out is said.
 
-use crate::analysis::advise::exhausted_in_s;
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
 use crate::render::line::{Block, Line, Tone};
@@ -99,7 +98,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
 }
 
 fn exhausted(port: &Destination) -> String {
-    match exhausted_in_s(port) {
+    match port.exhausted_in_s {
         _ if port.used >= port.usable => "now".to_owned(),
         Some(in_s) => format!("in {}", roughly(in_s)),
         None => "-".to_owned(),
