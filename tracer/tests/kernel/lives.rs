@@ -263,8 +263,9 @@ pub(crate) fn seeded_ones_are_dated_and_share_is_known() -> Outcome {
             .map_err(|_| anyhow!("the load panicked"))?
             .keys()
         {
-            // Some have ended by themselves.
+            // Some have ended by themselves; where both closed at once, both wait.
             let _ = destroyer.destroy(*local, *remote);
+            let _ = destroyer.destroy(*remote, *local);
         }
         anyhow::Ok(())
     })??;
