@@ -3,12 +3,14 @@
 //!
 //! One request and its acknowledgement at a time; nothing is listed or watched.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
@@ -88,7 +90,7 @@ pub fn create_veth(name: &str, peer_name: &str, peer_netns: &Netns) -> Result<()
     .with_context(|| format!("cannot make the veth pair {name}; is the veth module there?"))
 }
 
-/// Usable at once: IPv6's duplicate address detection is skipped.
+/// Usable when this returns: IPv6's duplicate address detection is skipped.
 pub fn add_address(interface: &str, address: IpAddr, prefix: u8) -> Result<()> {
     let mut message = AddressMessage::default();
     message.header.index = index(interface)?;
@@ -111,7 +113,36 @@ pub fn add_address(interface: &str, address: IpAddr, prefix: u8) -> Result<()> {
         RouteNetlinkMessage::NewAddress(message),
         NLM_F_CREATE | NLM_F_EXCL,
     )
-    .with_context(|| format!("cannot add {address}/{prefix} to {interface}"))
+    .with_context(|| format!("cannot add {address}/{prefix} to {interface}"))?;
+    match address {
+        IpAddr::V4(_) => Ok(()),
+        IpAddr::V6(address) => wait_for_local_route(address),
+    }
+}
+
+/// The kernel adds an IPv6 address at once and its local route from a work
+/// queue; segments that come in between are dropped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a deadline for the kernel's work queue"
+)]
+fn wait_for_local_route(address: Ipv6Addr) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let path = "/proc/thread-self/net/ipv6_route";
+    // Destination in hexadecimal, prefix length, and the device it leads to.
+    let destination = format!("{:032x} 80 ", u128::from(address));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let routes = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        if routes.lines().any(|route| route.starts_with(&destination)) {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{address} has no local route after {PATIENCE:?}"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A TUN interface whose packets, bare IP, are read from and written to the
