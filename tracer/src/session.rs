@@ -213,6 +213,8 @@ impl Session {
                 return Ok(());
             }
         }
+        // The last word is not to lag behind the kernel's counters.
+        self.watch.last_witness = Moment(0);
         self.interval(sink)?;
         Ok(())
     }

@@ -21,6 +21,20 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
     let nobody = &mut |_: &Happening| {};
     let mut ledger = new_ledger(Filter::default());
     ledger.begin_seed(moment(100.0));
+    // Some end before the seed comes to them: nobody was watching those, and of
+    // the likes of them that live on nothing is known either.
+    for n in 0..2000 {
+        let end = Event::End {
+            timer: Address(0xeeee_0000_0000 + n * 256),
+            at: moment(100.0),
+            substate: State::TimeWait,
+            reason: Reason::Reset,
+            expires: jiffies(130.0),
+            netns: Netns(1),
+            pid: 0,
+        };
+        ledger.apply(&end, nobody);
+    }
     let mut ends = Vec::new();
     let mut seeded = 0_u32;
     for n in 0.. {

@@ -376,6 +376,24 @@ fn a_birth_tells_the_namespace_of_a_socket_unheard_of() {
 }
 
 #[test]
+fn a_minisocket_that_took_the_address_of_another_unseen_is_another() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        1.0 birth A t FIN_WAIT2 TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        2.0 begin
+        2.1 seed t TIME_WAIT 10.0.0.1:4001-10.0.0.9:443 until=61.5
+        2.2 end-seed
+        2.3 pass
+        = time_wait.now 1
+        = time_wait.entered 2
+        = time_wait.ended.unknown 1
+        = time_wait.ended_seeded 1
+        = lost.unseen 1
+    ");
+}
+
+#[test]
 fn an_address_used_again_just_before_its_seed_is_no_mismatch() {
     run("
         0.0     begin

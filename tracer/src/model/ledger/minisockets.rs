@@ -105,11 +105,11 @@ impl Ledger {
         if !matches!(substate, State::TimeWait | State::FinWait2) {
             return;
         }
-        let slot = match self
+        let known = self
             .stories
             .minisocket(timer)
-            .or_else(|| self.hasten_loose(timer, tell))
-        {
+            .or_else(|| self.hasten_loose(timer, tell));
+        let slot = match known {
             Some(slot) => slot,
             None if self.judging || self.told_twice(timer.0, at) => return,
             None => self.admit_unseen_minisocket(timer, at, substate, expires, netns),
@@ -125,7 +125,7 @@ impl Ledger {
             (State::TimeWait, State::TimeWait) => self.notice_silent_rearm(slot, expires),
             _ => {}
         }
-        self.finish(slot, &end, tell);
+        self.finish(slot, &end, known.is_some(), tell);
     }
 
     /// The fixed timeout makes the expiry tell when it was armed.
@@ -206,7 +206,9 @@ impl Ledger {
         self.tally.ages.leave(story.since(), at, died);
     }
 
-    fn finish(&mut self, slot: Slot, end: &End, tell: &mut impl FnMut(&Happening)) {
+    /// `observed`: it was known before its end. Only then is its end a death in
+    /// the life table: of those that were not, only the dying would be counted.
+    fn finish(&mut self, slot: Slot, end: &End, observed: bool, tell: &mut impl FnMut(&Happening)) {
         let story = *self.stories.at(slot);
         let at = end.at;
         let (state, whole) = (story.state, story.is(flag::WHOLE));
@@ -225,7 +227,7 @@ impl Ledger {
             } else {
                 self.tally.ended_seeded += 1;
             }
-            self.left_time_wait(&story, at, true);
+            self.left_time_wait(&story, at, observed);
         } else {
             self.tally.orphan_ended(end.reason);
             if whole {
@@ -323,12 +325,7 @@ impl Ledger {
         if self.seeded && self.seeding.is_none() {
             self.namespaces.at_mut(namespace).testimony.found_birth();
         }
-        // It was there when the seed began, if one runs.
-        let seen_from = self
-            .seeding
-            .as_ref()
-            .map_or(at, |seeding| seeding.began().min(at));
-        self.count_found_minisocket(slot, seen_from, true);
+        self.count_found_minisocket(slot, at, true);
         slot
     }
 

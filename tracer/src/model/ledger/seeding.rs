@@ -97,11 +97,12 @@ impl Ledger {
             }
             return;
         };
+        let same_socket = self.may_be(slot, seed);
         let story = self.stories.at_mut(slot);
         story.set(flag::FOUND, true);
         let (known, agrees, older) = (
             story.is(flag::TUPLE),
-            story.state == seed.state,
+            same_socket && story.state == seed.state,
             story.seen <= seed.at.0,
         );
         if !known {
@@ -174,6 +175,16 @@ impl Ledger {
         }
     }
 
+    /// Whether the story at a seed's address is of that socket, as far as the
+    /// ports tell.
+    fn may_be(&self, slot: Slot, seed: &Seed) -> bool {
+        self.tuple(slot).is_none_or(|tuple| {
+            tuple.local_port == 0
+                || (tuple.local_port, tuple.remote_port)
+                    == (seed.tuple.local_port, seed.tuple.remote_port)
+        })
+    }
+
     fn buried_since(&self, seed: &Seed) -> bool {
         self.seeding
             .as_ref()
@@ -225,7 +236,16 @@ impl Ledger {
     fn correct(&mut self, slot: Slot, seed: &Seed, tell: &mut impl FnMut(&Happening)) -> bool {
         let story = *self.stories.at(slot);
         // The step may have been traced just before its state could be read.
-        if story.state == seed.state || story.seen.saturating_add(GRACE) > seed.at.0 {
+        if story.seen.saturating_add(GRACE) > seed.at.0 {
+            return false;
+        }
+        if !self.may_be(slot, seed) {
+            // The address was given to another: an end and a beginning went unseen.
+            self.vanish(slot);
+            self.count_seed(seed, false);
+            return true;
+        }
+        if story.state == seed.state {
             return false;
         }
         if let Some(expires) = seed.timer_expires {
