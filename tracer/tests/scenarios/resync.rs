@@ -389,7 +389,7 @@ fn a_minisocket_that_took_the_address_of_another_unseen_is_another() {
         = time_wait.entered 2
         = time_wait.ended.unknown 1
         = time_wait.ended_seeded 1
-        = lost.unseen 1
+        = lost.unseen 2
     ");
 }
 
