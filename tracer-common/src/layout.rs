@@ -32,6 +32,8 @@ pub struct Layout {
     pub timer_function: u32,
     pub timer_flags: u32,
     pub task_flags: u32,
+    pub task_group_leader: u32,
+    pub task_comm: u32,
     pub unused: u32,
     pub tw_timer_handler: u64,
     pub reqsk_timer_handler: u64,

@@ -25,18 +25,31 @@ pub static CONTROL: Array<u32> = Array::with_max_entries(1, 0);
 /// itself at every tick, and is woken early only when the ring fills.
 #[inline(always)]
 pub fn emit<T: 'static>(record: T) -> bool {
+    send(record, || {
+        let filled = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
+        if filled >= u64::from(option!(wake_at)) {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        }
+    })
+}
+
+/// The same without a look at how full the ring is: for the small records that
+/// never come without larger ones.
+#[inline(always)]
+pub fn emit_quietly<T: 'static>(record: T) -> bool {
+    send(record, || BPF_RB_NO_WAKEUP)
+}
+
+#[inline(always)]
+fn send<T: 'static>(record: T, wake: impl FnOnce() -> u32) -> bool {
     let Some(mut entry) = RECORDS.reserve::<T>(0) else {
         lost(|losses| losses.ring += 1);
         return false;
     };
     entry.write(record);
-    let filled = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let wake = if filled >= u64::from(option!(wake_at)) {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
-    entry.submit(u64::from(wake));
+    entry.submit(u64::from(wake()));
     true
 }
 

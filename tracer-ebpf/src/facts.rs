@@ -32,6 +32,8 @@ pub static LAYOUT: Layout = Layout {
     timer_function: 0,
     timer_flags: 0,
     task_flags: 0,
+    task_group_leader: 0,
+    task_comm: 0,
     unused: 0,
     tw_timer_handler: 0,
     reqsk_timer_handler: 0,

@@ -5,8 +5,8 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{
     EbpfContext,
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_ns,
-        generated::bpf_get_current_comm,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+        bpf_ktime_get_ns, generated::bpf_get_current_comm,
     },
     macros::map,
     maps::PerCpuArray,
@@ -16,7 +16,6 @@ use tracer_common::wire::{Head, Process, Stamp, kind};
 use crate::{
     emit::emit,
     facts::{layout, probe},
-    state::current_pid,
 };
 
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -25,6 +24,7 @@ const PLACES: u32 = 64;
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Known {
+    /// The thread's own name, which changes with an exec.
     comm: [u64; 2],
     cgroup: u64,
     pid: u32,
@@ -32,16 +32,17 @@ struct Known {
     told: u32,
 }
 
-/// Processes this CPU has told of, by the low bits of their pid.
+/// Threads whose processes this CPU has told of, by the low bits of their id.
 #[map]
 static PROCESSES: PerCpuArray<Known> = PerCpuArray::with_max_entries(PLACES, 0);
 
-/// Sends the name and cgroup of the current process unless this CPU sent just
-/// that before.
+/// Sends the name and cgroup of the current process unless this CPU has sent
+/// just that for the current thread before.
 #[inline(always)]
 pub fn name(_ctx: &impl EbpfContext) {
-    let pid = current_pid();
-    let Some(known) = PROCESSES.get_ptr_mut(pid % PLACES) else {
+    let thread = bpf_get_current_pid_tgid();
+    let pid = (thread >> 32) as u32;
+    let Some(known) = PROCESSES.get_ptr_mut(thread as u32 % PLACES) else {
         return;
     };
     // SAFETY: per-CPU memory; an interrupt that writes here at worst makes us
@@ -66,7 +67,8 @@ pub fn name(_ctx: &impl EbpfContext) {
             detail: u8::from(flags & PF_KTHREAD != 0),
             error: 0,
         },
-        comm,
+        // Threads have names of their own; a process goes by its first one's.
+        comm: probe(probe(task, layout!(task_group_leader)), layout!(task_comm)),
     });
     if sent {
         *known = Known {

@@ -10,7 +10,7 @@ use tracer_common::{
 };
 
 use crate::{
-    emit::{emit, lost, tell_all},
+    emit::{emit, emit_quietly, lost, tell_all},
     facts::{Object, family_wanted, layout, member, netns_wanted, option, probe},
     minisocket,
     percpu::{Cpu, InHand, cpu},
@@ -79,13 +79,13 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
         pid: current_pid(),
         kind: kind::STEP,
         detail: family as u8,
-        error: if to == CLOSE { error_of(sk) } else { 0 },
+        error: if to == CLOSE { error_of(sk, from) } else { 0 },
     };
     // The port of a connect is chosen after CLOSE -> SYN_SENT, and the child of
     // a listener is given its addresses after LISTEN -> SYN_RECV: both are told
     // with the next step.
     if from == LISTEN && to == SYN_RECV {
-        emit(Child {
+        emit_quietly(Child {
             head: Head {
                 kind: kind::CHILD,
                 pid: netns_of(sk),
@@ -101,7 +101,7 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
             tuple: tuple_of(sk, family, to == CLOSE),
         });
     } else {
-        emit(Step { head });
+        emit_quietly(Step { head });
     }
 }
 
@@ -149,9 +149,10 @@ pub fn put_v4(tuple: &mut Tuple, addrpair: u64) {
 
 /// `sk_err`, and whether `linger2` tells it not to wait.
 #[inline(always)]
-fn error_of(sk: Object) -> u16 {
+fn error_of(sk: Object, from: u32) -> u16 {
     let error = member::<u32>(sk, layout!(sk_err)) as u16 & !LINGER2_NEGATIVE;
-    if probe::<i32>(sk as u64, layout!(tcp_linger2)) < 0 {
+    // Passive closes, which are half of all, do not wait in any case.
+    if from != LAST_ACK && probe::<i32>(sk as u64, layout!(tcp_linger2)) < 0 {
         error | LINGER2_NEGATIVE
     } else {
         error

@@ -129,6 +129,8 @@ pub fn layout(blob: &[u8]) -> Result<Layout, Missing> {
         timer_function: at("timer_list", "function", Width::Exactly(8))?,
         timer_flags: at("timer_list", "flags", Width::Exactly(4))?,
         task_flags: at("task_struct", "flags", Width::Exactly(4))?,
+        task_group_leader: at("task_struct", "group_leader", Width::Exactly(8))?,
+        task_comm: at("task_struct", "comm", Width::Exactly(16))?,
         ..Layout::default()
     })
 }
