@@ -24,8 +24,10 @@ use crate::model::ledger::{Config, Frame, Ledger};
 use crate::model::snapshot::{self, Snapshot};
 use crate::options::Scope;
 
-/// How often the ring is looked at when nothing wakes us.
+/// How soon the ring is looked at again after something was in it, and how late
+/// at most where nothing is. It wakes us by itself when it fills.
 const TICK: Duration = Duration::from_millis(20);
+const IDLE_TICK: Duration = Duration::from_millis(160);
 
 /// How often the kernel's own counters are asked, at most.
 const WITNESS: Duration = Duration::from_millis(900);
@@ -177,8 +179,9 @@ impl Session {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = TICK;
+        let tick = tokio::time::sleep(pause);
+        tokio::pin!(tick);
         // The first tick is now: the first table comes at once.
         let mut snapshots = interval(plan.interval);
         snapshots.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -200,13 +203,16 @@ impl Session {
                 _ = snapshots.tick() => self.interval(sink)?,
                 ready = ring.readable() => {
                     ready.context("cannot wait for the ring buffer")?.clear_ready();
-                    self.drain(sink)?
+                    self.drain(sink)?.1
                 }
-                _ = tick.tick() => {
+                () = &mut tick => {
                     if let Some(logger) = &mut logger {
                         logger.flush();
                     }
-                    self.drain(sink)?
+                    let (told, more) = self.drain(sink)?;
+                    pause = if told { TICK } else { IDLE_TICK.min(pause * 2) };
+                    tick.as_mut().reset(tokio::time::Instant::now() + pause);
+                    more
                 }
             };
             if more == More::Enough {
@@ -219,11 +225,11 @@ impl Session {
         Ok(())
     }
 
-    /// Tells what waits in the ring.
-    fn drain(&mut self, sink: &mut impl Sink) -> Result<More> {
+    /// Tells what waits in the ring, and whether anything did.
+    fn drain(&mut self, sink: &mut impl Sink) -> Result<(bool, More)> {
         let mut told = Told::new(sink, &mut self.names);
-        self.watch.drain(&mut |happening| told.tell(happening));
-        told.end()
+        let records = self.watch.drain(&mut |happening| told.tell(happening));
+        Ok((records > 0, told.end()?))
     }
 
     /// Asks the kernel what it does not say by itself, puts right what is in
@@ -261,9 +267,9 @@ impl Session {
 
 impl Watch {
     /// Tells what waits in the ring.
-    fn drain(&mut self, tell: &mut impl FnMut(&Happening)) {
+    fn drain(&mut self, tell: &mut impl FnMut(&Happening)) -> u64 {
         let ledger = &mut self.ledger;
-        self.tracer.drain(|event| ledger.apply(event, tell));
+        self.tracer.drain(|event| ledger.apply(event, tell))
     }
 
     /// Puts the kernel's own figures, the silent steps, the half-open requests

@@ -136,14 +136,17 @@ impl Tracer {
             .map_err(|error| error.into_parts().1)
     }
 
-    /// Hands over all that is waiting in the ring.
-    pub fn drain(&mut self, mut take: impl FnMut(&Event)) {
+    /// Hands over all that is waiting in the ring; how many records that was.
+    pub fn drain(&mut self, mut take: impl FnMut(&Event)) -> u64 {
+        let mut records = 0;
         while let Some(item) = self.ring.next() {
+            records += 1;
             match decode::record(&item) {
                 Some(event) => take(&event),
                 None => self.malformed += 1,
             }
         }
+        records
     }
 
     /// Whether each step is to carry its addresses, from now on.
