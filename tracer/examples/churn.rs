@@ -1,12 +1,18 @@
 //! The benchmark's load as a program: connections per second over loopback, in a
 //! private namespace or, with `--netns own`, in the one it is started in.
+//!
+//! With `--on-demand` it is a load to be measured: its namespace is there before
+//! the load and after it, so that neither its birth nor its end is measured.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use tracer::lab::churn::{self, Churn, First};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+use tracer::lab::churn::{self, Churn, Done, First};
+use tracer::lab::netns::Netns;
 
 #[derive(Parser)]
 #[command(about = "Sequential connect, accept, close on loopback; prints the rate")]
@@ -23,6 +29,10 @@ struct Cli {
     /// Where to run.
     #[arg(long, value_enum, default_value_t = Where::Private)]
     netns: Where,
+    /// Print the namespace's path, then make as many connections as each line
+    /// read says; speaks JSON, and ends with its input.
+    #[arg(long, conflicts_with_all = ["connections", "netns"])]
+    on_demand: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -50,6 +60,9 @@ fn main() -> Result<()> {
         },
         ..Churn::default()
     };
+    if cli.on_demand {
+        return on_demand(&load, &churn::namespace()?);
+    }
     let done = match cli.netns {
         Where::Private => churn::namespace()?.run(|| load.run())??,
         Where::Own => load.run()?,
@@ -62,4 +75,44 @@ fn main() -> Result<()> {
         done.per_second()
     )?;
     Ok(())
+}
+
+fn on_demand(load: &Churn, netns: &Netns) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{}",
+        json!({"netns": netns.path(), "inode": netns.inode()})
+    )?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let connections = line
+            .parse()
+            .with_context(|| format!("{line:?} is no number of connections"))?;
+        let load = Churn {
+            connections,
+            ..*load
+        };
+        let (done, cpu_s) = netns.run(|| -> Result<(Done, f64)> {
+            let before = thread_cpu_s();
+            let done = load.run()?;
+            Ok((done, thread_cpu_s() - before))
+        })??;
+        writeln!(
+            out,
+            "{}",
+            json!({
+                "connections": done.connections,
+                "elapsed_s": done.elapsed.as_secs_f64(),
+                "cpu_s": cpu_s,
+            })
+        )?;
+    }
+    Ok(())
+}
+
+/// CPU time of the calling thread, the kernel's work for it included.
+fn thread_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask VERB`. Each verb is a room of its
 //! own; here is only the way to them.
 
+mod bench;
 mod ci;
 mod command;
 mod ebpf;
@@ -42,6 +43,8 @@ enum Verb {
         #[arg(long)]
         unprivileged: bool,
     },
+    /// Measure what twtrace costs the connections it watches (needs root, and a machine at rest)
+    Bench(bench::Options),
     /// Run all that a change must pass: format, links, lints, the object, the tests
     Ci,
 }
@@ -69,6 +72,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::BuildEbpf { check: true } => ebpf::check(&Toolchain::current()?, &target()?),
         Verb::Lint => ci::lint(&Toolchain::current()?, &target()?),
         Verb::Test { unprivileged } => suite::test(*unprivileged),
+        Verb::Bench(options) => bench::bench(options, &target()?),
         Verb::Ci => ci::ci(&target()?),
     }
 }
