@@ -99,6 +99,8 @@ fn printed_snapshots_fit_their_schema() {
     let validator = snapshots();
     let printed = printed_snapshots();
     assert_eq!(printed.len(), 3);
+    assert_eq!(printed[0]["time"], "2026-01-31T12:01:12.250Z");
+    assert_eq!(printed[1]["time"], "2026-01-31T12:00:00.000Z");
     for snapshot in &printed {
         must_fit(&validator, snapshot);
     }

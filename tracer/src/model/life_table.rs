@@ -23,6 +23,9 @@ const Z: f64 = 1.96;
 /// `−ln 0.025`: with no death at all, the hazard times exposure that 97.5 %
 /// would have shown.
 const NONE_SEEN: f64 = 3.689;
+/// Fewer than this share alive: the ages nobody was left to be seen at change
+/// neither the share that reaches 2MSL nor the mean.
+const NEARLY_NONE: f64 = 0.005;
 /// Deaths past 2MSL from which on the tail is measured rather than deduced
 /// from the timer wheel.
 const TAIL_DEATHS: u64 = 30;
@@ -96,57 +99,84 @@ impl Ages {
     /// The table as of `now`; `nominal` and `slack` (nanoseconds) say where 2MSL is.
     #[must_use]
     pub fn table(&self, now: Moment, nominal: u64, slack: u64) -> LifeTable {
-        let exposure = self.exposure(now);
-        let socket_seconds = exposure.iter().sum();
-        let rows = self.rows(&exposure, nominal);
-        let Some((early, late)) = rows else {
-            return LifeTable {
+        let seen = self.seen(now);
+        let socket_seconds = seen.iter().map(|seen| seen.exposure).sum();
+        match self.rows(&seen, nominal) {
+            Rows::Through { early, late } => LifeTable {
                 socket_seconds,
+                reaches_2msl: Some(share(&early)),
+                mean_s: Some(mean(&early, &late, slack as f64 / 1e9)),
+                seen_to_s: None,
+            },
+            Rows::DiedOut { early, unseen_s } => {
+                let left = share(&early);
+                let mut mean = mean(&early, &[], 0.0);
+                mean.high += left.high * (unseen_s + slack as f64 / 1e9);
+                LifeTable {
+                    socket_seconds,
+                    reaches_2msl: Some(ShareEstimate {
+                        share: 0.0,
+                        low: 0.0,
+                        high: left.high,
+                    }),
+                    mean_s: Some(mean),
+                    seen_to_s: None,
+                }
+            }
+            Rows::Gap { seen_to_s } => LifeTable {
+                socket_seconds,
+                seen_to_s,
                 ..LifeTable::default()
-            };
-        };
-        LifeTable {
-            socket_seconds,
-            reaches_2msl: Some(share(&early)),
-            mean_s: Some(mean(&early, &late, slack as f64 / 1e9)),
+            },
         }
     }
 
-    /// Socket-seconds at each age.
-    fn exposure(&self, now: Moment) -> [f64; AGES] {
+    /// Who was looked at, at each age.
+    fn seen(&self, now: Moment) -> [Seen; AGES] {
         let mut exits = self.exits.clone();
         for (&key, cohort) in &self.alive {
             let origin = key * COHORT + (cohort.offsets / u128::from(cohort.alive)) as u64;
             let (age, into) = place(now.0.saturating_sub(origin));
             exits[age].add(cohort.alive, into * u128::from(cohort.alive));
         }
-        let mut exposure = [0.0; AGES];
+        let mut seen = [Seen::default(); AGES];
         let mut present = 0_i128;
         for age in 0..AGES {
             let (came, went) = (self.entries[age], exits[age]);
             let rest = |p: Passages| i128::from(p.count) * i128::from(AGE) - p.into as i128;
             let ns = present * i128::from(AGE) + rest(came) - rest(went);
-            exposure[age] = ns.max(0) as f64 / 1e9;
-            present += i128::from(came.count) - i128::from(went.count);
+            let all = present + i128::from(came.count);
+            let out_of_sight = went.count.saturating_sub(self.deaths[age]);
+            seen[age] = Seen {
+                exposure: ns.max(0) as f64 / 1e9,
+                at_risk: all as f64 - out_of_sight as f64 / 2.0,
+            };
+            present = all - i128::from(went.count);
         }
-        exposure
+        seen
     }
 
-    /// Rows before and after 2MSL; `None` if some age before it was never looked at.
-    fn rows(&self, exposure: &[f64; AGES], nominal: u64) -> Option<(Vec<Row>, Vec<Row>)> {
+    fn rows(&self, seen: &[Seen; AGES], nominal: u64) -> Rows {
         let last = usize::try_from(nominal.div_ceil(AGE))
             .unwrap_or(AGES)
             .clamp(1, AGES);
         let mut early: Vec<Row> = Vec::with_capacity(last);
-        for (age, &exposure) in exposure.iter().enumerate().take(last) {
+        for age in 0..last {
             let start = age as u64 * AGE;
             let width = (nominal.max(1) - start).min(AGE) as f64 / 1e9;
-            if exposure <= 0.0 {
-                return None;
+            if seen[age].exposure <= 0.0 {
+                let oldest = seen[age..last].iter().all(|later| later.exposure <= 0.0);
+                if oldest && self.survivors(&seen[..age]) < NEARLY_NONE && died_out(&mut early) {
+                    let unseen_s = (nominal - start) as f64 / 1e9;
+                    return Rows::DiedOut { early, unseen_s };
+                }
+                return Rows::Gap {
+                    seen_to_s: (oldest && age > 0).then_some(start as f64 / 1e9),
+                };
             }
             let row = Row {
                 width,
-                exposure,
+                exposure: seen[age].exposure,
                 deaths: self.deaths[age],
             };
             match early.last_mut() {
@@ -159,13 +189,62 @@ impl Ages {
         let late = (last..AGES)
             .map(|age| Row {
                 width: AGE as f64 / 1e9,
-                exposure: exposure[age],
+                exposure: seen[age].exposure,
                 deaths: self.deaths[age],
             })
             .take_while(|row| row.exposure > 0.0)
             .collect();
-        Some((early, late))
+        Rows::Through { early, late }
     }
+
+    /// The share that outlives these ages by heads rather than by time: where
+    /// deaths crowd at the beginning of an age, the time of those that were
+    /// spared has hardly begun, and the hazard looks the higher for it.
+    fn survivors(&self, seen: &[Seen]) -> f64 {
+        seen.iter()
+            .zip(self.deaths.iter())
+            .filter(|(_, deaths)| **deaths > 0)
+            .map(|(seen, &deaths)| (1.0 - deaths as f64 / seen.at_risk).max(0.0))
+            .product()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// Socket-seconds.
+    exposure: f64,
+    /// Heads; whoever went out of sight counts half.
+    at_risk: f64,
+}
+
+/// What the ages up to 2MSL allow to say.
+enum Rows {
+    /// Each was looked at: the rows before and after 2MSL.
+    Through { early: Vec<Row>, late: Vec<Row> },
+    /// Those before 2MSL were looked at until nearly nobody was left.
+    DiedOut {
+        early: Vec<Row>,
+        /// Between the last of them and 2MSL.
+        unseen_s: f64,
+    },
+    /// Some age that many may reach was never looked at.
+    Gap {
+        /// Where nobody was seen from some age on: that age.
+        seen_to_s: Option<f64>,
+    },
+}
+
+/// Whether nearly none outlived these rows. The last may be read together with
+/// the one before it.
+fn died_out(early: &mut Vec<Row>) -> bool {
+    let thin = |row: &Row| row.exposure < row.width && row.deaths < TAIL_DEATHS;
+    if early.len() > 1
+        && let Some(last) = early.pop_if(|row| thin(row))
+        && let Some(before) = early.last_mut()
+    {
+        before.add(last);
+    }
+    early.last().is_some_and(|row| !thin(row)) && share(early).share < NEARLY_NONE
 }
 
 /// The age a duration falls into, and how far into it.

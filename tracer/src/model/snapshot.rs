@@ -16,6 +16,7 @@ pub const SCHEMA: &str = "twtrace.snapshot/1";
 pub struct Snapshot {
     pub schema: &'static str,
     pub seq: u64,
+    #[serde(serialize_with = "to_milliseconds")]
     pub time: Timestamp,
     /// Since the start of the run.
     pub elapsed_s: f64,
@@ -48,6 +49,11 @@ pub struct Snapshot {
     pub lost: Lost,
     pub resyncs: u64,
     pub exactness: Exactness,
+}
+
+/// Always three decimals, so that times of one width sort as text.
+fn to_milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -245,6 +251,10 @@ pub struct LifeTable {
     /// `None` where too little was seen to say.
     pub reaches_2msl: Option<ShareEstimate>,
     pub mean_s: Option<MeanEstimate>,
+    /// The age that nobody has passed yet, where that is why nothing is said:
+    /// a word for people, which follows from the members above.
+    #[serde(skip)]
+    pub seen_to_s: Option<f64>,
 }
 
 /// 95 % interval.

@@ -155,6 +155,7 @@ pub(crate) fn busy() -> Snapshot {
                     low: 58.6,
                     high: 59.6,
                 }),
+                seen_to_s: None,
             },
             timer: Timer {
                 nominal_s: Some(60.0),

@@ -95,6 +95,7 @@ fn ages_that_nobody_was_seen_at_leave_it_unsaid() {
     }
     let table = ages.table(Moment(1005 * S), NOMINAL, SLACK);
     assert_eq!((table.reaches_2msl, table.mean_s), (None, None));
+    assert_eq!(table.seen_to_s, Some(5.0));
     assert!((table.socket_seconds - 5000.0).abs() < 1.0, "{table:?}");
 }
 
@@ -125,4 +126,61 @@ fn an_expiry_is_no_early_end() {
     assert_eq!(table.reaches_2msl.map(|s| s.share), Some(1.0));
     let mean = table.mean_s.expect("all were seen");
     assert!((mean.estimate - 60.994).abs() < 0.3, "{mean:?}");
+}
+
+/// Lives as a client has them whose ports are all reused: `count` ends between
+/// `shortest` and `longest` seconds, one after the other.
+fn reused(count: u64, shortest: f64, longest: f64) -> Ages {
+    let mut random = Lcg(7);
+    let mut ages = Ages::default();
+    for i in 0..count {
+        let born = Moment(1000 * S + i * 5_000_000);
+        let life = shortest + random.unit() * (longest - shortest);
+        ages.enter(born, born);
+        ages.leave(born, Moment(born.0 + (life * S as f64) as u64), true);
+    }
+    ages
+}
+
+#[test]
+fn where_all_end_early_none_reaches_2msl() {
+    for (shortest, longest) in [(1.0, 1.6), (0.0, 3.3), (0.001, 0.002)] {
+        let table = reused(890, shortest, longest).table(Moment(1010 * S), NOMINAL, SLACK);
+        let share = table.reaches_2msl.expect("they died out");
+        assert_eq!((share.share, share.low), (0.0, 0.0));
+        assert!(share.high > 0.0 && share.high < 0.03, "{share:?}");
+        let mean = table.mean_s.expect("they died out");
+        let truth = f64::midpoint(shortest, longest);
+        // Lives that differ by less than the width of an age are told apart so far.
+        let coarse = 0.03 * truth;
+        assert!(
+            mean.low < truth + coarse && truth - coarse < mean.high,
+            "{mean:?}, not {truth}"
+        );
+        assert!(mean.high - mean.low < 0.3 * truth + 0.05, "{mean:?}");
+    }
+}
+
+#[test]
+fn a_few_early_ends_are_not_the_end_of_all() {
+    for count in [1, 2, 5] {
+        let table = reused(count, 0.001, 0.002).table(Moment(1010 * S), NOMINAL, SLACK);
+        assert_eq!((table.reaches_2msl, table.mean_s), (None, None), "{count}");
+    }
+    // All seen to end, but for those that may yet live to 2MSL: one in fifty.
+    let mut ages = reused(890, 1.0, 1.6);
+    for i in 0..18 {
+        ages.enter(Moment(1000 * S + i), Moment(1000 * S + i));
+    }
+    let table = ages.table(Moment(1010 * S), NOMINAL, SLACK);
+    assert_eq!((table.reaches_2msl, table.seen_to_s), (None, Some(10.0)));
+}
+
+#[test]
+fn an_age_between_that_nobody_was_seen_at_is_no_oldest() {
+    let mut ages = Ages::default();
+    ages.enter(Moment(1000 * S), Moment(1000 * S));
+    ages.enter(Moment(970 * S), Moment(1000 * S));
+    let table = ages.table(Moment(1005 * S), NOMINAL, SLACK);
+    assert_eq!((table.reaches_2msl, table.seen_to_s), (None, None));
 }
