@@ -10,10 +10,13 @@ use crate::units::{bytes, count, counted, endpoint, host, percent_of, roughly};
 
 /// Above this share of the ports, `connect()` searches long for a free one:
 /// its latency was seen to rise from microseconds to milliseconds.
-const KNEE: f64 = 0.5;
+pub const KNEE: f64 = 0.5;
 
 /// Exhaustion within this time is near, whatever the share.
 const SOON_S: f64 = 600.0;
+
+/// 2MSL of mainline Linux, until the kernel was seen to ask for another.
+const NOMINAL_S: f64 = 60.0;
 
 /// A TIME_WAIT's slab object, and with its port's two bind buckets, in bytes.
 const SERVER_BYTES: u64 = 256;
@@ -43,11 +46,12 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
     let worst = snapshot
         .ports
         .iter()
-        .max_by(|a, b| fill(a).total_cmp(&fill(b)));
+        .map(|destination| Load::of(snapshot, destination))
+        .max_by(|a, b| a.fill().total_cmp(&b.fill()));
     let verdict = match worst {
         _ if failed > 0 => Verdict::Hurts,
-        Some(worst) if worst.used >= worst.usable => Verdict::Hurts,
-        Some(worst) if fill(worst) >= KNEE => Verdict::Near,
+        Some(worst) if worst.is_full() => Verdict::Hurts,
+        Some(worst) if worst.fill() >= KNEE => Verdict::Near,
         Some(_) if soonest(snapshot).is_some() => Verdict::Near,
         Some(_) => Verdict::DoesNotHurt,
         None if snapshot.time_wait.side.client + snapshot.time_wait.side.unknown > 0 => {
@@ -56,7 +60,7 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
         None => Verdict::DoesNotHurt,
     };
     let near = match soonest(snapshot) {
-        Some(soonest) if worst.is_some_and(|worst| fill(worst) < KNEE) => Some(soonest),
+        Some(soonest) if worst.is_some_and(|worst| worst.fill() < KNEE) => Some(soonest),
         _ => worst,
     };
     let because = match (verdict, near) {
@@ -76,23 +80,70 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
     }
 }
 
-/// Whether most of its ports belong to connections rather than to TIME_WAITs.
-fn mostly_open(destination: &Destination) -> bool {
-    destination.time_wait * 2 < destination.used
+/// A destination, and how many of its ports are out of reach of `connect()`.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    to: &'a Destination,
+    taken: u64,
+    /// Ports in TIME_WAIT that `connect()` may take again.
+    again: u64,
+}
+
+impl<'a> Load<'a> {
+    /// With `tcp_tw_reuse` in force a port serves again after the reuse delay,
+    /// far sooner than a TIME_WAIT ends, and its limit is the higher for it.
+    /// A `connect()` that found no port all the same disproves that.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, to: &'a Destination) -> Load<'a> {
+        let nominal_s = snapshot.time_wait.timer.nominal_s.unwrap_or(NOMINAL_S);
+        let reused = snapshot.connect_failures.ports_exhausted == 0
+            && to.limit_per_s * nominal_s > 2.0 * to.usable as f64;
+        let again = if reused { to.time_wait.min(to.used) } else { 0 };
+        Load {
+            to,
+            taken: to.used - again,
+            again,
+        }
+    }
+
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.taken >= self.to.usable
+    }
+
+    /// 1 where none is free.
+    #[must_use]
+    pub fn fill(&self) -> f64 {
+        self.taken as f64 / self.to.usable.max(1) as f64
+    }
+
+    /// Whether its ports are rather taken by connections than by TIME_WAITs.
+    fn is_mostly_open(&self) -> bool {
+        self.again > 0 || self.to.time_wait * 2 < self.to.used
+    }
+
+    /// A sentence of its own, or nothing.
+    fn again(&self) -> String {
+        match self.again {
+            0 => String::new(),
+            1 => " 1 port is in TIME_WAIT and can be taken again.".to_owned(),
+            n => format!(
+                " {} ports are in TIME_WAIT and can be taken again.",
+                count(n)
+            ),
+        }
+    }
 }
 
 /// The destination that runs out first, if any does soon.
-fn soonest(snapshot: &Snapshot) -> Option<&Destination> {
+fn soonest(snapshot: &Snapshot) -> Option<Load<'_>> {
     let in_s = |destination: &Destination| destination.exhausted_in_s.unwrap_or(f64::INFINITY);
     snapshot
         .ports
         .iter()
         .min_by(|a, b| in_s(a).total_cmp(&in_s(b)))
         .filter(|soonest| in_s(soonest) <= SOON_S)
-}
-
-fn fill(destination: &Destination) -> f64 {
-    destination.used as f64 / destination.usable.max(1) as f64
+        .map(|soonest| Load::of(snapshot, soonest))
 }
 
 /// `TIME_WAIT 5,204, 98 % of them on the client side`.
@@ -118,8 +169,8 @@ fn stock(snapshot: &Snapshot) -> String {
 }
 
 /// The verdict in words that finish the sentence about the stock.
-fn word(verdict: Verdict, now: u64, worst: Option<&Destination>) -> &'static str {
-    let mostly_open = worst.is_some_and(mostly_open);
+fn word(verdict: Verdict, now: u64, worst: Option<Load<'_>>) -> &'static str {
+    let mostly_open = worst.is_some_and(|worst| worst.is_mostly_open());
     match verdict {
         Verdict::Hurts if now == 0 => "but ports run out.",
         Verdict::DoesNotHurt if now == 0 => "none can hurt.",
@@ -132,16 +183,19 @@ fn word(verdict: Verdict, now: u64, worst: Option<&Destination>) -> &'static str
     }
 }
 
-fn pressed(failed: u64, worst: &Destination) -> String {
-    let exhausted = match worst.exhausted_in_s {
-        _ if worst.used >= worst.usable => ", none is free".to_owned(),
+fn pressed(failed: u64, worst: Load<'_>) -> String {
+    let to = worst.to;
+    let exhausted = match to.exhausted_in_s {
+        _ if worst.is_full() => ", none is free".to_owned(),
         Some(in_s) => format!(", exhausted in {} at the present rate", roughly(in_s)),
         None => ", which the present rate does not exhaust".to_owned(),
     };
-    let whose = if mostly_open(worst) {
+    let whose = if worst.again > 0 {
+        worst.again()
+    } else if worst.is_mostly_open() {
         format!(
             " Most of these ports belong to open connections, only {} to TIME_WAITs.",
-            count(worst.time_wait)
+            count(to.time_wait)
         )
     } else {
         String::new()
@@ -153,11 +207,11 @@ fn pressed(failed: u64, worst: &Destination) -> String {
         } else {
             String::new()
         },
-        host(worst.local),
-        endpoint(worst.remote, worst.remote_port),
-        count(worst.used),
-        count(worst.usable),
-        percent_of(worst.used, worst.usable),
+        host(to.local),
+        endpoint(to.remote, to.remote_port),
+        count(worst.taken),
+        count(to.usable),
+        percent_of(worst.taken, to.usable),
     )
 }
 
@@ -168,14 +222,15 @@ fn no_free_port(failed: u64) -> String {
     )
 }
 
-fn harmless(snapshot: &Snapshot, worst: Option<&Destination>) -> String {
+fn harmless(snapshot: &Snapshot, worst: Option<Load<'_>>) -> String {
     let ports = match worst {
         Some(worst) => format!(
-            "No destination uses more than {} of its local ports (the most: {}, {} of {}).",
-            percent_of(worst.used, worst.usable),
-            endpoint(worst.remote, worst.remote_port),
-            count(worst.used),
-            count(worst.usable)
+            "No destination uses more than {} of its local ports (the most: {}, {} of {}).{}",
+            percent_of(worst.taken, worst.to.usable),
+            endpoint(worst.to.remote, worst.to.remote_port),
+            count(worst.taken),
+            count(worst.to.usable),
+            worst.again()
         ),
         None => "None takes a local port from a client.".to_owned(),
     };

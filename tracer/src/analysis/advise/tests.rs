@@ -150,6 +150,66 @@ fn open_connections_take_ports_too() {
     );
 }
 
+/// The same with `tcp_tw_reuse` and a reuse delay of a second.
+fn reusing(used: u64, time_wait: u64) -> Destination {
+    Destination {
+        limit_per_s: 28_232.0,
+        ..towards(used, time_wait, 400.0, None)
+    }
+}
+
+#[test]
+fn ports_that_can_be_taken_again_are_not_taken() {
+    for used in [14_200, 28_232] {
+        says(
+            &advice(used - 200, 0, 0, vec![reusing(used, used - 200)]),
+            Verdict::DoesNotHurt,
+            &format!(
+                "TIME_WAIT {}, all on the client side: they do not hurt.",
+                count(used - 200)
+            ),
+            &format!(
+                "(the most: 10.0.0.9:443, 200 of 28,232). {} ports are in TIME_WAIT and can be taken again.",
+                count(used - 200)
+            ),
+        );
+    }
+    // The worst is the one that has least ports left, not the one with most TIME_WAITs.
+    let both = vec![reusing(28_232, 28_000), towards(20_000, 20_000, 1.0, None)];
+    says(
+        &advice(48_000, 0, 0, both),
+        Verdict::Near,
+        "TIME_WAIT 48,000, all on the client side: they are close to hurting.",
+        "20,000 of 28,232 ports used (71 %), which the present rate does not exhaust.",
+    );
+}
+
+#[test]
+fn open_connections_are_counted_with_reuse_too() {
+    says(
+        &advice(14_000, 0, 0, vec![reusing(28_232, 14_000)]),
+        Verdict::Near,
+        "TIME_WAIT 14,000, all on the client side: ports get scarce, but not because of them.",
+        "14,232 of 28,232 ports used (50 %), which the present rate does not exhaust. \
+         14,000 ports are in TIME_WAIT and can be taken again.",
+    );
+}
+
+#[test]
+fn a_connect_without_a_port_disproves_reuse() {
+    let mut snapshot = nothing();
+    snapshot.time_wait.now = 28_032;
+    snapshot.time_wait.side.client = 28_032;
+    snapshot.ports = vec![reusing(28_232, 28_032)];
+    snapshot.connect_failures.ports_exhausted = 3;
+    says(
+        &time_waits(&snapshot),
+        Verdict::Hurts,
+        "TIME_WAIT 28,032, all on the client side: they hurt, ports run out.",
+        "28,232 of 28,232 ports used (100 %), none is free.",
+    );
+}
+
 #[test]
 fn a_connect_without_a_port_hurts() {
     let mut snapshot = nothing();

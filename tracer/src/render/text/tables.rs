@@ -2,6 +2,7 @@
 //! namespaces, and the time spent in the other states. Five rows each; what
 //! was left out is said.
 
+use crate::analysis::advise::{KNEE, Load};
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
 use crate::render::line::{Block, Line, Tone};
@@ -73,6 +74,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
     ]);
     let mut lines = vec![Line::of(Tone::Strong, heading)];
     for port in snapshot.ports.iter().take(ROWS) {
+        let load = Load::of(snapshot, port);
         let pair = format!(
             "{} -> {}",
             host(port.local),
@@ -86,9 +88,9 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
             &count(port.time_wait),
             &rate(port.connects_per_s),
             &rate(port.limit_per_s),
-            &exhausted(port),
+            &exhausted(port, load),
         ]);
-        lines.push(Line::of(port_tone(port), text));
+        lines.push(Line::of(port_tone(load), text));
     }
     lines.extend(more(
         hidden(snapshot.ports.len()) + snapshot.left_out.destinations,
@@ -97,19 +99,21 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
     Some(Block::new("ports", lines))
 }
 
-fn exhausted(port: &Destination) -> String {
+fn exhausted(port: &Destination, load: Load<'_>) -> String {
     match port.exhausted_in_s {
-        _ if port.used >= port.usable => "now".to_owned(),
+        _ if load.is_full() => "now".to_owned(),
         Some(in_s) => format!("in {}", roughly(in_s)),
         None => "-".to_owned(),
     }
 }
 
-fn port_tone(port: &Destination) -> Tone {
-    match (port.used, port.usable) {
-        (used, usable) if used >= usable => Tone::Bad,
-        (used, usable) if used * 2 >= usable => Tone::Warn,
-        _ => Tone::Plain,
+fn port_tone(load: Load<'_>) -> Tone {
+    if load.is_full() {
+        Tone::Bad
+    } else if load.fill() >= KNEE {
+        Tone::Warn
+    } else {
+        Tone::Plain
     }
 }
 
