@@ -140,6 +140,7 @@ fn the_terminal_gets_its_cursor_back() {
         assert!(all.starts_with("\x1b[?25l"), "{all}");
         assert_eq!(all.matches("\x1b[?25h").count(), 1, "{all}");
         assert!(all.ends_with("\x1b[?25h"), "{all}");
+        assert!(!all.contains("\x1b[3J"), "the scrollback is erased: {all}");
     }
 }
 

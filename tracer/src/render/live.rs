@@ -78,8 +78,9 @@ pub struct Redrawn<W: Write, S> {
 
 /// Each line is cleared behind its text and the rest of the screen after the
 /// last one, so that nothing blinks as it would if all were cleared first.
+/// What scrolled out of the window is the user's, and stays.
 const HOME: &str = "\x1b[H";
-const CLEAR_ALL: &str = "\x1b[2J\x1b[3J";
+const CLEAR_SCREEN: &str = "\x1b[2J";
 const CLEAR_REST_OF_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 const HIDE_CURSOR: &str = "\x1b[?25l";
@@ -109,7 +110,7 @@ impl<W: Write, S: FnMut() -> Size> Snapshots for Redrawn<W, S> {
         let mut bytes = Vec::new();
         if !self.drawn {
             bytes.extend_from_slice(HIDE_CURSOR.as_bytes());
-            bytes.extend_from_slice(CLEAR_ALL.as_bytes());
+            bytes.extend_from_slice(CLEAR_SCREEN.as_bytes());
             self.drawn = true;
         }
         bytes.extend_from_slice(HOME.as_bytes());

@@ -18,6 +18,10 @@ use crate::units;
 /// Cells between two blocks side by side.
 const GAP: usize = 3;
 
+/// A run shorter than this was mostly busy with reading what there was: what
+/// happened meanwhile gives no rate, and no life.
+const TOO_SHORT_S: f64 = 0.5;
+
 /// What has to be known of the snapshot before to show rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Earlier {

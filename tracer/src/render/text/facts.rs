@@ -1,10 +1,10 @@
 //! What fits a sentence: quantiles, the life table's estimate, ends by reason,
 //! orphans, closes, connects. What is zero is not said, what is not known is.
 
-use super::named_counts;
+use super::{TOO_SHORT_S, named_counts};
 use crate::model::snapshot::{Distribution, FinWait2Ends, Snapshot, TimeWaitEnds};
 use crate::render::line::{Block, Line, Tone, wrapped};
-use crate::units::{count, counted, percent, percent_of, seconds};
+use crate::units::{count, counted, edge, percent, percent_of, seconds};
 
 /// Cells of the names at the left.
 const NAME: usize = 10;
@@ -118,7 +118,7 @@ fn lives(snapshot: &Snapshot) -> String {
     };
     let timer = &snapshot.time_wait.timer;
     let longest = timer.nominal_s.unwrap_or(60.0) + timer.slack_s;
-    if lifetime.complete_from_s < longest {
+    if (TOO_SHORT_S..longest).contains(&lifetime.complete_from_s) {
         text += &format!(
             "; longer ones than {} cannot have been seen yet",
             seconds(lifetime.complete_from_s)
@@ -151,7 +151,13 @@ fn estimate(snapshot: &Snapshot) -> String {
         count(table.socket_seconds.round() as u64)
     );
     if parts.is_empty() {
-        return format!("not enough data yet ({seen})");
+        return match table.seen_to_s {
+            Some(age) => format!(
+                "no TIME_WAIT older than {} was seen yet ({seen})",
+                edge(age)
+            ),
+            None => format!("not enough data yet ({seen})"),
+        };
     }
     format!("{}, from {seen}", parts.join(", "))
 }

@@ -1,7 +1,7 @@
 //! The table of the ten states: how many there are now, and how fast they come
 //! and go.
 
-use super::Earlier;
+use super::{Earlier, TOO_SHORT_S};
 use crate::model::event::State;
 use crate::model::snapshot::{Count, Exactness, Snapshot};
 use crate::model::state_set::StateSet;
@@ -58,8 +58,9 @@ fn row(
         .copied()
         .unwrap_or_default();
     let time_s = snapshot.elapsed_s - earlier.map_or(0.0, |earlier| earlier.elapsed_s);
+    let shortest_s = if earlier.is_some() { 0.0 } else { TOO_SHORT_S };
     let per_s = |now: u64, before: u64| {
-        if time_s > 0.0 {
+        if time_s > shortest_s {
             units::rate(now.saturating_sub(before) as f64 / time_s)
         } else {
             "-".to_owned()
