@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use tracer::cli::Cli;
 
 fn twtrace(words: &[&str]) -> Output {
@@ -101,6 +101,36 @@ fn a_mistake_is_an_error_in_a_sentence() {
         assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
         assert!(said.contains(sentence), "{words:?}: {said}");
         assert!(output.stdout.is_empty(), "{words:?}: {output:?}");
+    }
+}
+
+/// The command lines in the code blocks of a page of Markdown, without what a
+/// shell makes of the rest of the line.
+fn commands(page: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut commands = Vec::new();
+    for line in page.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+        } else if inside && line.split_whitespace().next() == Some("twtrace") {
+            commands.push(line.split(['#', '|']).next().unwrap_or(line).trim_end());
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_readme_shows_commands_that_are_understood() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let commands = commands(&page);
+    assert!(commands.len() >= 5, "only {commands:?}");
+    for command in commands {
+        // Where quotes are needed, words are not what lies between spaces.
+        assert!(!command.contains(['\'', '"']), "quoted: {command}");
+        if let Err(error) = Cli::try_parse_from(command.split_whitespace()) {
+            panic!("README.md shows {command:?}, but {error}");
+        }
     }
 }
 
