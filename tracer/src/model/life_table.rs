@@ -1,4 +1,4 @@
-//! The period life table of TIME_WAIT (docs/statistics.md, "Lives").
+//! The period life table of TIME_WAIT (docs/statistics.md, "The period life table").
 //!
 //! Deaths over socket-seconds at each age, whoever was there at that age:
 //! sockets found by a seed enter at the age of their last arm, sockets still
