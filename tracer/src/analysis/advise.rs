@@ -1,9 +1,9 @@
 //! Do the TIME_WAITs hurt?
 //!
 //! They hurt where a client runs out of local ports towards one destination;
-//! on the server side they cost memory only (docs/kernel.md, section 8). So
-//! the answer is the destination that is closest to its limit, and an honest
-//! "not enough data yet" where the facts for that are missing.
+//! on the server side they cost memory only (docs/kernel.md, "What TIME_WAITs
+//! cost"). So the answer is the destination that is closest to its limit, and
+//! an honest "not enough data yet" where the facts for that are missing.
 
 use crate::model::snapshot::{Destination, Snapshot};
 use crate::units::{bytes, count, counted, endpoint, host, percent_of, roughly};
