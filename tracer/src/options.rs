@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::kernel::requirements::Reach;
 use crate::model::filter::Filter;
 use crate::model::state_set::StateSet;
 
@@ -37,6 +38,18 @@ pub enum NetnsChoice {
     Name(String),
     /// A file that stands for one, such as `/proc/PID/ns/net`.
     Path(PathBuf),
+}
+
+impl NetnsChoice {
+    /// How far twtrace has to see for it.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        match self {
+            NetnsChoice::All => Reach::All,
+            NetnsChoice::Own => Reach::Own,
+            NetnsChoice::Inode(_) | NetnsChoice::Name(_) | NetnsChoice::Path(_) => Reach::Other,
+        }
+    }
 }
 
 impl fmt::Display for NetnsChoice {

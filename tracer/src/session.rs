@@ -29,6 +29,10 @@ use crate::options::Scope;
 const TICK: Duration = Duration::from_millis(20);
 const IDLE_TICK: Duration = Duration::from_millis(160);
 
+/// How often at least the kernel is asked what it does not say by itself, and
+/// doubts are settled, however rarely snapshots are wanted.
+const UPKEEP: Duration = Duration::from_millis(500);
+
 /// How often the kernel's own counters are asked, at most.
 const WITNESS: Duration = Duration::from_millis(900);
 
@@ -185,6 +189,8 @@ impl Session {
         // The first tick is now: the first table comes at once.
         let mut snapshots = interval(plan.interval);
         snapshots.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut upkeep = interval(UPKEEP);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let over = async {
             match plan.duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -200,7 +206,11 @@ impl Session {
                 _ = terminate.recv() => break,
                 _ = hangup.recv() => break,
                 () = &mut over => break,
-                _ = snapshots.tick() => self.interval(sink)?,
+                _ = snapshots.tick() => {
+                    upkeep.reset();
+                    self.interval(sink)?
+                }
+                _ = upkeep.tick() => self.upkeep(sink)?,
                 ready = ring.readable() => {
                     ready.context("cannot wait for the ring buffer")?.clear_ready();
                     self.drain(sink)?.1
@@ -232,14 +242,19 @@ impl Session {
         Ok((records > 0, told.end()?))
     }
 
-    /// Asks the kernel what it does not say by itself, puts right what is in
-    /// doubt, and takes a snapshot.
-    fn interval(&mut self, sink: &mut impl Sink) -> Result<More> {
+    /// Asks the kernel what it does not say by itself, and puts right what is in
+    /// doubt.
+    fn upkeep(&mut self, sink: &mut impl Sink) -> Result<More> {
         let mut told = Told::new(sink, &mut self.names);
         self.watch.ask(&mut |happening| told.tell(happening))?;
         self.watch
             .settle_doubts(&mut |happening| told.tell(happening))?;
-        if told.end()? == More::Enough {
+        told.end()
+    }
+
+    /// Takes a snapshot of what is known now.
+    fn interval(&mut self, sink: &mut impl Sink) -> Result<More> {
+        if self.upkeep(sink)? == More::Enough {
             return Ok(More::Enough);
         }
 
@@ -305,6 +320,7 @@ impl Watch {
         self.undecided.extend(ledger.undecided());
         tracer.sweep(&self.undecided, |event| answers.push(event.clone()))?;
         tracer.drain(|event| ledger.apply(event, tell));
+        ledger.pass(now, tell);
         // First of all the losses: what the witnesses miss may be among them.
         let lost = tracer.lost()?;
         if lost != self.last_lost {

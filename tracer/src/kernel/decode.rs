@@ -10,9 +10,9 @@ use tracer_common::{
 
 use crate::model::event::{Address, Arming, Event, Family, Moment, Netns, Seed, Step, Tuple};
 
-/// An event from one record of the ring buffer.
+/// An event from one record of the ring buffer, read at `now`.
 #[must_use]
-pub fn record(bytes: &[u8]) -> Option<Event> {
+pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
     let mut fields = Fields(bytes);
     let address = Address(fields.u64()?);
     let stamp = Stamp(fields.u64()?);
@@ -20,7 +20,7 @@ pub fn record(bytes: &[u8]) -> Option<Event> {
     let kind = fields.u8()?;
     let detail = fields.u8()?;
     let error = fields.u16()?;
-    let at = Moment(stamp.time_ns());
+    let at = widen(stamp.time_ns(), now);
     let event = match kind {
         kind::STEP | kind::FULL_STEP | kind::CHILD => Event::Step(Step {
             socket: address,
@@ -131,6 +131,15 @@ pub fn seed(bytes: &[u8], timer_offset: u32) -> Option<Found> {
     }))
 }
 
+/// A stamp holds 56 bits of the time, which is two years of uptime: the rest is
+/// that of the moment nearest to now.
+fn widen(stamp_ns: u64, now: Moment) -> Moment {
+    const BITS: u32 = 56;
+    let ahead = stamp_ns.wrapping_sub(now.0) << (u64::BITS - BITS);
+    let ahead = (ahead as i64) >> (u64::BITS - BITS);
+    Moment(now.0.wrapping_add_signed(ahead))
+}
+
 /// A state a full socket can be in.
 fn full_state(state: State) -> Option<State> {
     (!matches!(state, State::TimeWait | State::NewSynRecv)).then_some(state)
@@ -211,6 +220,21 @@ mod tests {
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
     }
 
+    fn decoded(bytes: &[u8]) -> Option<Event> {
+        record(bytes, Moment(8_000_000_000))
+    }
+
+    #[test]
+    fn two_years_of_uptime_do_not_turn_time_back() {
+        let year_ns = 31_536_000 * 1_000_000_000;
+        for now in [5, year_ns, 3 * year_ns, 9 * year_ns] {
+            let mask = (1 << 56) - 1;
+            for then in [now - 5, now, now + 1_000_000] {
+                assert_eq!(widen(then & mask, Moment(now)), Moment(then));
+            }
+        }
+    }
+
     fn head(kind: u8, detail: u8, from: State, to: State) -> Head {
         Head {
             address: 0xffff_8880_0000_1000,
@@ -247,7 +271,7 @@ mod tests {
     #[test]
     fn a_step_with_addresses() {
         let head = head(kind::FULL_STEP, 2, State::SynSent, State::Established);
-        let Some(Event::Step(step)) = record(bytes_of(&FullStep { head, tuple: TUPLE })) else {
+        let Some(Event::Step(step)) = decoded(bytes_of(&FullStep { head, tuple: TUPLE })) else {
             panic!("no step")
         };
         let tuple = step.tuple.expect("a tuple");
@@ -265,7 +289,7 @@ mod tests {
             pid: 4_026_531_840,
             ..head(kind::CHILD, 10, State::Listen, State::SynRecv)
         };
-        let Some(Event::Step(step)) = record(bytes_of(&wire::Child { head })) else {
+        let Some(Event::Step(step)) = decoded(bytes_of(&wire::Child { head })) else {
             panic!("no step")
         };
         let tuple = step.tuple.expect("a tuple");
@@ -280,7 +304,7 @@ mod tests {
     fn the_error_of_a_close_and_its_linger_are_told_apart() {
         let mut head = head(kind::STEP, 2, State::FinWait2, State::Close);
         head.error = 104 | wire::LINGER2_NEGATIVE;
-        let Some(Event::Step(step)) = record(bytes_of(&wire::Step { head })) else {
+        let Some(Event::Step(step)) = decoded(bytes_of(&wire::Step { head })) else {
             panic!("no step")
         };
         assert_eq!((step.error, step.linger2_negative), (104, true));
@@ -297,7 +321,7 @@ mod tests {
             },
         };
         assert!(matches!(
-            record(bytes_of(&birth)),
+            decoded(bytes_of(&birth)),
             Some(Event::Birth {
                 socket: Some(_),
                 timer: Address(42),
@@ -315,7 +339,7 @@ mod tests {
         loose.birth.head.kind = kind::FULL_BIRTH;
         loose.birth.head.address = 0;
         assert!(matches!(
-            record(bytes_of(&loose)),
+            decoded(bytes_of(&loose)),
             Some(Event::Birth {
                 socket: None,
                 from: None,
@@ -335,7 +359,7 @@ mod tests {
             netns: 1,
         };
         assert!(matches!(
-            record(bytes_of(&end)),
+            decoded(bytes_of(&end)),
             Some(Event::End {
                 reason: Reason::Reset,
                 expires: 100,
@@ -351,18 +375,18 @@ mod tests {
             head: head(kind::STEP, 2, State::Established, State::FinWait1),
         };
         let good = bytes_of(&step);
-        assert!(record(good).is_some());
-        assert_eq!(record(&good[..23]), None, "too short");
-        assert_eq!(record(&[good, &[0]].concat()), None, "too long");
+        assert!(decoded(good).is_some());
+        assert_eq!(decoded(&good[..23]), None, "too short");
+        assert_eq!(decoded(&[good, &[0]].concat()), None, "too long");
         let unknown = wire::Step {
             head: head(99, 2, State::Established, State::FinWait1),
         };
-        assert_eq!(record(bytes_of(&unknown)), None, "unknown kind");
+        assert_eq!(decoded(bytes_of(&unknown)), None, "unknown kind");
         let full_in_time_wait = wire::Step {
             head: head(kind::STEP, 2, State::TimeWait, State::Close),
         };
         assert_eq!(
-            record(bytes_of(&full_in_time_wait)),
+            decoded(bytes_of(&full_in_time_wait)),
             None,
             "no full socket is in TIME_WAIT"
         );
@@ -406,7 +430,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), offset: u32) {
-            let _ = record(&bytes);
+            let _ = decoded(&bytes);
             let _ = seed(&bytes, offset);
         }
 
@@ -417,7 +441,7 @@ mod tests {
             kind in 0u8..10,
         ) {
             bytes[20] = kind;
-            let _ = record(&bytes);
+            let _ = decoded(&bytes);
         }
     }
 }

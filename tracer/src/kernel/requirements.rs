@@ -236,23 +236,23 @@ fn capabilities(probe: &Probe) -> Vec<Check> {
         )
     };
     let enter = if admin {
-        verdict_on("enter namespaces", Verdict::Ok, "CAP_SYS_ADMIN", "")
+        verdict_on(ENTER, Verdict::Ok, "CAP_SYS_ADMIN", "")
     } else {
         verdict_on(
-            "enter namespaces",
+            ENTER,
             Verdict::Degraded,
             "CAP_SYS_ADMIN is missing, so sockets that other network namespaces already have stay unknown",
             "run it as root, or watch this namespace alone with --netns self",
         )
     };
     let look = if have.contains(CapabilitySet::SYS_PTRACE) {
-        verdict_on("find namespaces", Verdict::Ok, "CAP_SYS_PTRACE", "")
+        verdict_on(FIND, Verdict::Ok, "CAP_SYS_PTRACE", "")
     } else {
         verdict_on(
-            "find namespaces",
+            FIND,
             Verdict::Degraded,
             "CAP_SYS_PTRACE is missing, so network namespaces of other users' processes are not found",
-            "run it as root or grant cap_sys_ptrace",
+            "run it as root, grant cap_sys_ptrace, or watch one namespace alone with --netns self",
         )
     };
     vec![load, enter, look]
@@ -410,16 +410,42 @@ impl fmt::Display for Unmet {
 
 impl std::error::Error for Unmet {}
 
-/// The facts of this host, or what it lacks.
-pub fn check() -> Result<Facts, Unmet> {
-    facts(&probe())
+const ENTER: &str = "enter namespaces";
+const FIND: &str = "find namespaces";
+
+/// Which network namespaces are to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The one we run in.
+    Own,
+    /// Another.
+    Other,
+    All,
+}
+
+impl Reach {
+    /// Whether what is elsewhere merely less is too little here: sockets that
+    /// cannot be counted must not be missing in silence.
+    fn needs(self, check: &Check) -> bool {
+        check.verdict == Verdict::Degraded
+            && match check.name {
+                ENTER => self != Reach::Own,
+                FIND => self == Reach::All,
+                _ => false,
+            }
+    }
+}
+
+/// The facts of this host, or what it lacks for that reach.
+pub fn check(reach: Reach) -> Result<Facts, Unmet> {
+    facts(&probe(), reach)
 }
 
 /// Pure.
-pub fn facts(probe: &Probe) -> Result<Facts, Unmet> {
+pub fn facts(probe: &Probe, reach: Reach) -> Result<Facts, Unmet> {
     let missing: Vec<Check> = judge(probe)
         .into_iter()
-        .filter(|check| check.verdict == Verdict::Missing)
+        .filter(|check| check.verdict == Verdict::Missing || reach.needs(check))
         .collect();
     let complete = || {
         let symbols = probe.symbols.as_ref().ok()?;

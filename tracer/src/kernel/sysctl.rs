@@ -88,6 +88,7 @@ pub fn interpret(values: &Values, name: Option<String>) -> Result<NamespaceFacts
             Some(_) => Duration::from_millis(number("tcp_tw_reuse_delay")?),
             None => TW_REUSE_DELAY,
         },
+        timestamps: number("tcp_timestamps")? != 0,
     })
 }
 
@@ -127,6 +128,7 @@ mod tests {
             ),
             ("tcp_max_tw_buckets", "262144".to_owned()),
             ("tcp_tw_reuse", "2".to_owned()),
+            ("tcp_timestamps", "1".to_owned()),
         ])
     }
 
@@ -142,6 +144,7 @@ mod tests {
                 max_tw_buckets: 262_144,
                 tw_reuse: 2,
                 tw_reuse_delay: Duration::from_secs(1),
+                timestamps: true,
             }
         );
     }

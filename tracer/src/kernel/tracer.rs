@@ -17,6 +17,7 @@ use tracer_common::layout::Options;
 use tracer_common::wire::{self, Losses, Requests, SWEEP_BATCH, Sweep};
 use tracer_common::{layout, seat};
 
+use super::clock;
 use super::decode::{self, Found};
 use super::netns::{self, Namespace};
 use super::requirements::Facts;
@@ -138,10 +139,11 @@ impl Tracer {
 
     /// Hands over all that is waiting in the ring; how many records that was.
     pub fn drain(&mut self, mut take: impl FnMut(&Event)) -> u64 {
+        let now = clock::now();
         let mut records = 0;
         while let Some(item) = self.ring.next() {
             records += 1;
-            match decode::record(&item) {
+            match decode::record(&item, now) {
                 Some(event) => take(&event),
                 None => self.malformed += 1,
             }

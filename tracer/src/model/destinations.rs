@@ -219,7 +219,7 @@ impl Destination {
         };
         let (local, remote) = (tuple.local_addr(), tuple.remote_addr());
         let loopback = local.to_canonical().is_loopback() || remote.to_canonical().is_loopback();
-        let reused = facts.tw_reuse == 1 || facts.tw_reuse == 2 && loopback;
+        let reused = facts.timestamps && (facts.tw_reuse == 1 || facts.tw_reuse == 2 && loopback);
         let usable = usable_ports(facts);
         let holds_s = if reused {
             facts.tw_reuse_delay.as_secs_f64()
@@ -287,6 +287,7 @@ mod tests {
             max_tw_buckets: 65_536,
             tw_reuse,
             tw_reuse_delay: Duration::from_secs(1),
+            timestamps: true,
         }
     }
 
@@ -303,9 +304,12 @@ mod tests {
         assert_eq!(worst[0].usable, 28_228);
         // Reuse at 2 is for loopback alone.
         assert!((worst[0].limit_per_s - 462.6).abs() < 0.1, "{worst:?}");
-        let reused = facts(1);
+        let mut reused = facts(1);
         let worst = destinations.worst(9, 61.024, |_| Some(&reused));
         assert!((worst[0].limit_per_s - 28_228.0).abs() < 1e-6, "{worst:?}");
+        reused.timestamps = false;
+        let worst = destinations.worst(9, 61.024, |_| Some(&reused));
+        assert!((worst[0].limit_per_s - 462.6).abs() < 0.1, "{worst:?}");
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub struct NamespaceFacts {
     pub tw_reuse: u8,
     /// `net.ipv4.tcp_tw_reuse_delay` (6.14+); before, one second.
     pub tw_reuse_delay: Duration,
+    /// `net.ipv4.tcp_timestamps` is not 0; without them nothing is reused.
+    pub timestamps: bool,
 }
 
 /// The kernel's own counters of one namespace, for the witnesses. Read between

@@ -64,15 +64,16 @@ impl Filter {
         self.family
     }
 
-    /// Whether a socket with these ends is wanted. A local port of 0 is not
-    /// known yet and speaks against nothing; of a nameless tuple nothing is.
+    /// Whether a socket with these ends is wanted. What cannot be judged yet,
+    /// because its local port or all of it is unknown, is not: it is looked at
+    /// again when more is told.
     #[must_use]
     pub fn admits(&self, tuple: &Tuple) -> bool {
-        if tuple.is_nameless() {
-            return self.family.is_none_or(|family| family == tuple.family);
+        if tuple.is_nameless() && self.needs_addresses() {
+            return false;
         }
         self.family.is_none_or(|family| family == tuple.family)
-            && (tuple.local_port == 0 || any_or_none(&self.local_ports, |&p| p == tuple.local_port))
+            && any_or_none(&self.local_ports, |&p| p == tuple.local_port)
             && any_or_none(&self.remote_ports, |&p| p == tuple.remote_port)
             && any_or_none(&self.local, |n| n.contains(tuple.local_addr()))
             && any_or_none(&self.remote, |n| n.contains(tuple.remote_addr()))
@@ -285,11 +286,16 @@ mod tests {
     }
 
     #[test]
-    fn a_local_port_not_known_yet_speaks_against_nothing() {
-        let filter = Filter::new(None, vec![5000], vec![], vec![], vec![]);
-        assert!(filter.admits(&tuple("10.0.0.2", 0, "10.0.0.9", 443)));
-        assert!(filter.admits(&tuple("10.0.0.2", 5000, "10.0.0.9", 443)));
-        assert!(!filter.admits(&tuple("10.0.0.2", 5001, "10.0.0.9", 443)));
+    fn what_cannot_be_judged_yet_is_not_admitted() {
+        let by_port = Filter::new(None, vec![4000], vec![], vec![], vec![]);
+        assert!(!by_port.admits(&tuple("10.0.0.2", 0, "10.0.0.9", 443)));
+        assert!(by_port.admits(&tuple("10.0.0.2", 4000, "10.0.0.9", 443)));
+        let by_remote = Filter::new(None, vec![], vec![443], vec![], vec![]);
+        assert!(by_remote.admits(&tuple("10.0.0.2", 0, "10.0.0.9", 443)));
+        let child = Tuple::nameless(Netns(1), Family::Inet);
+        assert!(!by_remote.admits(&child));
+        let by_family = Filter::new(Some(Family::Inet), vec![], vec![], vec![], vec![]);
+        assert!(by_family.admits(&child));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::session::{self, More, Names, Plan, Sink};
 
 /// Prints events until the options or a signal say stop.
 pub fn run(options: &EventsOptions) -> Result<()> {
-    let facts = requirements::check()?;
+    let facts = requirements::check(options.scope.netns.reach())?;
     let plan = Plan {
         scope: options.scope.clone(),
         interval: options.interval,

@@ -18,7 +18,7 @@ use crate::session::{self, More, Names, Plan, Sink};
 /// Shows one snapshot an interval and one at the end, until the options or a
 /// signal say stop.
 pub fn run(options: &LiveOptions) -> Result<()> {
-    let facts = requirements::check()?;
+    let facts = requirements::check(options.scope.netns.reach())?;
     let mut live = Live {
         shown: sink(options.form, options.scope.states, options.color),
         left: options.count,

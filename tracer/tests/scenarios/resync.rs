@@ -507,11 +507,15 @@ fn a_filter_leaves_strangers_out_and_judges_a_port_when_it_is_known() {
         0.2 end-seed
         1.0 step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
         1.0 step B CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
-        = states.SYN_SENT.now 2
+        = states.SYN_SENT.now 0
         1.1 step A SYN_SENT ESTABLISHED 10.0.0.1:40000-10.0.0.9:443
         1.1 step B SYN_SENT ESTABLISHED 10.0.0.1:40001-10.0.0.9:443
-        = states.SYN_SENT.now 0
-        = states.ESTABLISHED.now 1
+        1.1 step C LISTEN SYN_RECV 0.0.0.0:0-0.0.0.0:0
+        1.1 step C SYN_RECV ESTABLISHED 10.0.0.1:40000-10.0.0.8:50000
+        = states.SYN_SENT.entered 0
+        = states.SYN_RECV.entered 0
+        = states.ESTABLISHED.entered 2
+        = states.ESTABLISHED.seeded 0
         1.2 step B ESTABLISHED FIN_WAIT1 10.0.0.1:40001-10.0.0.9:443 pid=7
         2.0 end u TIME_WAIT reset until=30.0
         2.0 birth B v FIN_WAIT2 TIME_WAIT

@@ -262,6 +262,7 @@ impl Stage {
                         .map_or(262_144, |n| n.parse().expect("a number")),
                     tw_reuse: number("reuse") as u8,
                     tw_reuse_delay: Duration::from_secs(1),
+                    timestamps: true,
                 },
             },
             ["counters", ..] => Event::Counters {

@@ -42,12 +42,12 @@ fn good() -> Probe {
 
 /// The refusal as a user reads it.
 fn refusal(probe: &Probe) -> String {
-    facts(probe).unwrap_err().to_string()
+    facts(probe, Reach::Own).unwrap_err().to_string()
 }
 
 /// What is not well but no hindrance.
 fn concerns(probe: &Probe) -> Vec<(&'static str, Verdict)> {
-    assert!(facts(probe).is_ok(), "{}", refusal(probe));
+    assert!(facts(probe, Reach::Own).is_ok(), "{}", refusal(probe));
     let checks = judge(probe)
         .into_iter()
         .filter(|c| c.verdict != Verdict::Ok);
@@ -60,8 +60,31 @@ fn concerns(probe: &Probe) -> Vec<(&'static str, Verdict)> {
 }
 
 #[test]
+fn sockets_elsewhere_are_not_left_out_in_silence() {
+    let here_alone = Probe {
+        capabilities: Ok(CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::SYSLOG),
+        ..good()
+    };
+    assert!(facts(&here_alone, Reach::Own).is_ok());
+    for reach in [Reach::Other, Reach::All] {
+        let refusal = facts(&here_alone, reach).unwrap_err().to_string();
+        assert!(refusal.contains("CAP_SYS_ADMIN is missing"), "{refusal}");
+        assert!(refusal.contains("--netns self"), "{refusal}");
+    }
+    let blind = Probe {
+        capabilities: Ok(CapabilitySet::BPF
+            | CapabilitySet::PERFMON
+            | CapabilitySet::SYSLOG
+            | CapabilitySet::SYS_ADMIN),
+        ..good()
+    };
+    assert!(facts(&blind, Reach::Other).is_ok());
+    assert!(facts(&blind, Reach::All).is_err());
+}
+
+#[test]
 fn a_host_with_everything_gives_the_facts() {
-    let found = facts(&good()).unwrap();
+    let found = facts(&good(), Reach::All).unwrap();
     assert_eq!(found.hz, 250);
     assert_eq!(found.layout.tw_timer, 160);
     assert_eq!(found.layout.tw_timer_handler, 0xffff_ffff_8100_0800);
@@ -237,7 +260,7 @@ fn what_makes_it_slower_or_poorer_is_no_hindrance() {
 
 #[test]
 fn this_host_has_what_the_tracer_needs() {
-    let facts = check().unwrap_or_else(|unmet| panic!("this test needs root: {unmet}"));
+    let facts = check(Reach::All).unwrap_or_else(|unmet| panic!("this test needs root: {unmet}"));
     assert!(
         facts.layout.tw_timer > 0 && facts.layout.tw_timer_handler > 0,
         "{facts:?}"

@@ -290,9 +290,10 @@ impl Ledger {
             .any(|namespace| namespace.requests.inexact)
     }
 
-    /// Time has come to `at`: what waited for that is settled.
+    /// Time has come to `at`, and every event before has been applied: what
+    /// waited for that is settled.
     #[inline(always)]
-    fn pass(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
+    pub fn pass(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
         if at.0 > self.settle_after {
             self.settle_seed(tell);
         }

@@ -46,12 +46,10 @@ pub(super) struct Requests {
 impl Requests {
     /// The kernel side's cumulative counts stand there now.
     pub(super) fn moved(&mut self, born: u64, died: u64) {
-        // Counters that start anew belong to a namespace that took over the inode.
-        if born < self.born || died < self.died {
-            (self.born, self.died) = (0, 0);
-        }
-        self.entered += born - self.born;
-        self.left += died - self.died;
+        self.entered += born.saturating_sub(self.born);
+        // A retransmission takes a request for dead and, microseconds later,
+        // takes that back.
+        self.left = (self.left + died).saturating_sub(self.died);
         (self.born, self.died) = (born, died);
         // A request from before the attach went before it was anchored.
         self.seeded = self.seeded.max(self.left.saturating_sub(self.entered));

@@ -1,7 +1,5 @@
 //! Transitions of full sockets, from the first to the one to CLOSED.
 
-use std::time::Duration;
-
 use super::super::event::{Moment, State, Step};
 use super::super::happening::{CloseReason, Happening, Side, What};
 use super::super::owners::NOBODY;
@@ -24,9 +22,6 @@ mod errno {
 /// The kernel's `tw_count` is read without a lock on each CPU; a table this
 /// close to its limit was full.
 const FULL_WITHIN: u64 = 8;
-
-/// A connect that gives up its port search does so within this, nanoseconds.
-const PORT_SEARCH: u64 = 1_000_000;
 
 impl Ledger {
     #[inline]
@@ -94,7 +89,12 @@ impl Ledger {
         to: State,
         tell: &mut impl FnMut(&Happening),
     ) {
-        let first = begins(from, to);
+        // With its port, a filter can judge it: what came before was not its.
+        let comes_into_sight = self.judging
+            && self.seeding.is_none()
+            && matches!(from, State::SynSent | State::SynRecv)
+            && to != State::Close;
+        let first = begins(from, to) || comes_into_sight;
         let admitted = match &step.tuple {
             Some(tuple) => self.config.filter.admits(tuple),
             None => !self.judging,
@@ -127,16 +127,16 @@ impl Ledger {
             self.count_entered(namespace, to);
             self.tally.transition(from, to);
             self.take_port(slot, true);
-            tell(&self.happening(
-                slot,
-                step.at,
-                What::Transition {
-                    from,
-                    to,
-                    in_state: None,
-                    reason: None,
-                },
-            ));
+            let what = What::Transition {
+                from,
+                to,
+                in_state: None,
+                reason: None,
+            };
+            let mut happening = self.happening(slot, step.at, what);
+            // A child has a namespace before it has addresses.
+            happening.tuple = happening.tuple.or(step.tuple);
+            tell(&happening);
         } else {
             let slot = self.admit_unseen(story);
             self.advance(slot, to, step, tell);
@@ -163,10 +163,8 @@ impl Ledger {
 
     /// From the state that it is in, whatever the event says it left.
     fn advance(&mut self, slot: Slot, to: State, step: &Step, tell: &mut impl FnMut(&Happening)) {
-        if let Some(tuple) = &step.tuple
-            && !self.learn_tuple(slot, tuple)
-        {
-            return;
+        if let Some(tuple) = &step.tuple {
+            self.learn_tuple(slot, tuple);
         }
         let &Story {
             state: from,
@@ -214,28 +212,17 @@ impl Ledger {
         ));
     }
 
-    /// Takes what a later step tells of the addresses. False if the port it
-    /// fixes puts the socket outside the filter: then it has been taken back.
-    fn learn_tuple(&mut self, slot: Slot, tuple: &super::Tuple) -> bool {
-        let story = self.stories.at_mut(slot);
-        let had_port = story.local_port != 0 && story.is(flag::TUPLE);
-        if had_port {
-            return true;
-        }
-        let &mut Story {
-            state, namespace, ..
-        } = story;
-        if tuple.local_port != 0 && !self.config.filter.admits(tuple) {
-            self.count_left(namespace, state);
-            self.dismiss(slot);
-            return false;
+    /// Takes what a later step tells of the addresses.
+    fn learn_tuple(&mut self, slot: Slot, tuple: &super::Tuple) {
+        let story = self.stories.at(slot);
+        if story.local_port != 0 && story.is(flag::TUPLE) {
+            return;
         }
         self.give_tuple(slot, tuple);
         // A step to CLOSED may have lost the local port, never the rest.
         self.stories.at_mut(slot).set_tuple(tuple);
         self.list_port(slot);
         self.take_port(slot, true);
-        true
     }
 
     /// Who opens and who closes acts in his own context at these steps alone.
@@ -304,14 +291,11 @@ impl Ledger {
             (State::SynSent, errno::ECONNREFUSED) => CloseReason::Refused,
             (State::SynSent, errno::EHOSTUNREACH | errno::ENETUNREACH) => CloseReason::Unreachable,
             (_, errno::ETIMEDOUT) => CloseReason::TimedOut,
-            (State::SynSent, 0) => {
-                let portless = story.local_port == 0 && story.is(flag::DATED);
-                if portless && step.at.since(story.since()) <= Duration::from_nanos(PORT_SEARCH) {
-                    CloseReason::PortsExhausted
-                } else {
-                    CloseReason::Abandoned
-                }
+            // The search for a free port may take long; who gives up later has one.
+            (State::SynSent, 0) if story.local_port == 0 && story.is(flag::DATED) => {
+                CloseReason::PortsExhausted
             }
+            (State::SynSent, 0) => CloseReason::Abandoned,
             (State::SynSent, _) => CloseReason::Other,
             (_, errno::ECONNRESET | errno::EPIPE) => CloseReason::Reset,
             (State::SynRecv, _) => CloseReason::Other,
@@ -387,8 +371,8 @@ fn begins(from: State, to: State) -> bool {
 
 fn side_of(from: State, to: State) -> Side {
     match (from, to) {
-        (State::Close, State::Listen) | (State::Listen, _) => Side::Server,
-        (State::Close, _) => Side::Client,
+        (State::Close, State::Listen) | (State::Listen | State::SynRecv, _) => Side::Server,
+        (State::Close | State::SynSent, _) => Side::Client,
         _ => Side::Unknown,
     }
 }

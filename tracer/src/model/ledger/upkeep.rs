@@ -69,7 +69,9 @@ impl Ledger {
     /// A client's local port is known: it counts towards its destination.
     pub(super) fn take_port(&mut self, slot: Slot, connects: bool) {
         let story = self.stories.at(slot);
-        if story.side() != Side::Client || story.local_port == 0 || story.destination != NOWHERE {
+        // A connect has a port, or asks for one, before it is told which.
+        let has_port = story.local_port != 0 || story.state == State::SynSent;
+        if story.side() != Side::Client || !has_port || story.destination != NOWHERE {
             return;
         }
         let time_wait = story.state == State::TimeWait;
