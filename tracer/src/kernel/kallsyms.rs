@@ -233,11 +233,11 @@ impl Symbols {
 
     /// Functions of the table that this kernel lacks and whose lack costs a
     /// reason: such ends are counted as unknown. What may be absent by
-    /// configuration (IPv6, TPROXY) or by age is not listed.
+    /// configuration (TPROXY, all of IPv6) or by age is not listed.
     #[must_use]
     pub fn unplaced(&self) -> Vec<&'static str> {
-        let has = |name| self.found.iter().any(|s| s.name == name);
-        let expected = [
+        let has = |name| self.has(name);
+        let mut expected = vec![
             "__inet_hash_connect",
             "__inet_check_established",
             "tcp_v4_rcv",
@@ -245,7 +245,34 @@ impl Symbols {
             "tcp_abort",
             "inet_twsk_purge",
         ];
-        expected.into_iter().filter(|name| !has(*name)).collect()
+        // One of these without the other is no matter of configuration.
+        let v6 = ["tcp_v6_rcv", "__inet6_check_established"];
+        if v6.iter().any(|name| has(name)) {
+            expected.extend(v6);
+        }
+        if !has("timers_dead_cpu") {
+            expected.push("migrate_timer_list");
+        }
+        expected.retain(|name| !has(name));
+        expected
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.found.iter().any(|s| s.name == name)
+    }
+
+    /// Whether finding this function says what its row says. Where a function
+    /// that it may be found around is not known, it says less: such an end is
+    /// unknown rather than wrong.
+    fn is_unambiguous(&self, symbol: &Symbol) -> bool {
+        match symbol.name {
+            "__inet_hash_connect" => {
+                self.has("__inet_check_established")
+                    && self.has("__inet6_check_established") == self.has("tcp_v6_rcv")
+            }
+            "tcp_v4_rcv" | "tcp_v6_rcv" => self.has("tcp_timewait_state_process"),
+            _ => true,
+        }
     }
 
     /// The address that `timer->function` holds.
@@ -283,11 +310,18 @@ fn fields(line: &[u8]) -> Option<Fields<'_>> {
 /// The table the kernel side compares return addresses with.
 pub fn callers(symbols: &Symbols) -> Result<Callers, Error> {
     let mut table = [Caller::default(); CALLERS];
-    let callers = || symbols.found.iter().filter(|s| s.meaning != HANDLER);
-    if !callers().any(|s| s.meaning == MEANS_REARM && s.name.ends_with("mod_timer")) {
-        // Without it every re-arm would look like an end.
-        return Err(Error::Missing("mod_timer"));
+    // Without it a re-arm would look like an end: its callers may jump to it and
+    // be on no frame.
+    const REARMS: &str = "__mod_timer";
+    if !symbols.has(REARMS) {
+        return Err(Error::Missing(REARMS));
     }
+    let callers = || {
+        symbols
+            .found
+            .iter()
+            .filter(|s| s.meaning != HANDLER && symbols.is_unambiguous(s))
+    };
     let found = callers().count();
     if let Some(first) = callers().nth(CALLERS) {
         return Err(Error::TooMany {

@@ -19,7 +19,7 @@ ffffffff81000000 T _text
 ffffffff81000100 t __mod_timer
 ffffffff81000200 T mod_timer
 ffffffff81000300 T tcp_v4_rcv
-ffffffff81000400 T after
+ffffffff81000400 T tcp_timewait_state_process
 ffffffff81000500 t tw_timer_handler
 ffffffff81000600 t reqsk_timer_handler
 ffffffff81000700 T _etext
@@ -40,7 +40,10 @@ fn a_function_ends_where_the_next_begins() {
         meaning_of(&callers, 0xffff_ffff_8100_03ff),
         Some(Reason::Received as u32)
     );
-    assert_eq!(meaning_of(&callers, 0xffff_ffff_8100_0400), None);
+    assert_eq!(
+        meaning_of(&callers, 0xffff_ffff_8100_0400),
+        Some(Reason::Reset as u32)
+    );
     assert_eq!(meaning_of(&callers, 0), None);
 }
 
@@ -178,9 +181,46 @@ fn what_is_missing_is_named() {
     assert_eq!(said, "/proc/kallsyms has no symbol tw_timer_handler");
     assert!(handlers(&without("reqsk_timer_handler")).is_err());
     let said = callers(&without("mod_timer")).unwrap_err().to_string();
-    assert_eq!(said, "/proc/kallsyms has no symbol mod_timer");
+    assert_eq!(said, "/proc/kallsyms has no symbol __mod_timer");
     assert!(read(SMALL).unplaced().contains(&"tcp_abort"));
     assert!(!read(SMALL).unplaced().contains(&"tcp_v4_rcv"));
+}
+
+/// A function that is found around another one that is not known could be there
+/// for either reason.
+#[test]
+fn what_could_mean_two_things_means_none() {
+    const CONNECTS: &str = "\
+ffffffff81001000 t __mod_timer
+ffffffff81001100 T __inet_hash_connect
+ffffffff81001200 t __inet_check_established
+ffffffff81001300 t __inet6_check_established
+ffffffff81001400 T tcp_v4_rcv
+ffffffff81001500 T tcp_v6_rcv
+ffffffff81001600 T tcp_timewait_state_process
+ffffffff81001700 T end
+";
+    let (connect, v4, v6) = (
+        0xffff_ffff_8100_1100,
+        0xffff_ffff_8100_1400,
+        0xffff_ffff_8100_1500,
+    );
+    let meanings = |text: &str| {
+        let callers = callers(&read(text)).unwrap();
+        [connect, v4, v6].map(|address| meaning_of(&callers, address))
+    };
+    let by_connect = Some(Reason::ReusedByConnect as u32);
+    let received = Some(Reason::Received as u32);
+    assert_eq!(meanings(CONNECTS), [by_connect, received, received]);
+    for (renamed, expected) in [
+        ("__inet_check_established", [None, received, received]),
+        ("__inet6_check_established", [None, received, received]),
+        ("tcp_timewait_state_process", [by_connect, None, None]),
+    ] {
+        let text = CONNECTS.replace(&format!(" {renamed}\n"), " renamed\n");
+        assert_eq!(meanings(&text), expected, "without {renamed}");
+        assert!(read(&text).unplaced().contains(&renamed));
+    }
 }
 
 #[test]
@@ -203,7 +243,7 @@ fn more_callers_than_there_is_room_for_are_refused() {
     }
     let said = callers(&read(&text)).unwrap_err().to_string();
     assert!(
-        said.contains("has 35 functions") && said.contains("tcp_abort.part.29"),
+        said.contains("has 36 functions") && said.contains("tcp_abort.part.28"),
         "{said}"
     );
 }

@@ -10,6 +10,7 @@ ffffffff81000400 T tcp_v4_rcv
 ffffffff81000500 T tcp_timewait_state_process
 ffffffff81000600 T tcp_abort
 ffffffff81000700 T inet_twsk_purge
+ffffffff81000780 T timers_dead_cpu
 ffffffff81000800 t tw_timer_handler
 ffffffff81000900 t reqsk_timer_handler
 ffffffff81000a00 T end
