@@ -24,7 +24,7 @@ const NEEDED: [(&str, &str, &str); 3] = [
 ];
 
 pub(crate) fn ci(target: &Path) -> Result<()> {
-    packages()?;
+    install(&NEEDED)?;
     let toolchain = Toolchain::current()?;
     heading("format")?;
     format(&toolchain)?;
@@ -68,9 +68,10 @@ fn format(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-fn packages() -> Result<()> {
+/// Installs what is missing of these: a program, its Debian package, what for.
+pub(crate) fn install(needed: &[(&str, &str, &str)]) -> Result<()> {
     let mut missing: Vec<&str> = Vec::new();
-    for (program, package, purpose) in NEEDED {
+    for &(program, package, purpose) in needed {
         if !on_path(program) {
             say(format_args!(
                 "{program} is missing: it {purpose}; it is in the package {package}"

@@ -10,6 +10,7 @@ mod setup;
 mod sources;
 mod suite;
 mod toolchain;
+mod vm;
 
 use std::fmt::Arguments;
 use std::io::Write;
@@ -45,6 +46,17 @@ enum Verb {
     },
     /// Measure what twtrace costs the connections it watches (needs root, and a machine at rest)
     Bench(bench::Options),
+    /// Run the tests against the kernel on Debian's kernels, in emulated machines
+    ///
+    /// Each is fetched from the mirror that this machine's apt uses, verified by
+    /// apt, and kept in the user's cache folder.
+    Vm {
+        /// Kernels, such as 6.12, or 7 for the newest of 7.x [default: 5.10 6.1 6.12 6.18 7]
+        series: Vec<String>,
+        /// Run only tests whose names contain this
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+    },
     /// Run all that a change must pass: format, links, lints, the object, the tests
     Ci,
 }
@@ -73,6 +85,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Lint => ci::lint(&Toolchain::current()?, &target()?),
         Verb::Test { unprivileged } => suite::test(*unprivileged),
         Verb::Bench(options) => bench::bench(options, &target()?),
+        Verb::Vm { series, only } => vm::vm(series, only.as_deref()),
         Verb::Ci => ci::ci(&target()?),
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn an_unprivileged_user() -> Outcome {
     // A copy, since nobody may not enter every target directory.
     let directory = tempfile::tempdir()?;
     let copy = directory.path().join("twtrace");
-    fs::copy(env!("CARGO_BIN_EXE_twtrace"), &copy)?;
+    fs::copy(twtrace::binary(), &copy)?;
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
     let output = Command::new(&copy)
         .args(["live", "--json", "--duration", "1s"])

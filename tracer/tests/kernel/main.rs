@@ -4,12 +4,13 @@
 //! It needs root and fails without. The tests run side by side whatever the
 //! number of cores, the ones that wait out 2MSL first, so that those 60 seconds
 //! pass once. Started with a role as its first argument it is a helper process
-//! of one of the tests instead.
+//! of one of the tests instead; as process 1 it is the `/init` of a guest.
 
 mod bystander;
 mod churn;
 mod ends;
 mod errors;
+mod guest;
 mod lives;
 mod loss;
 mod owners;
@@ -168,6 +169,9 @@ fn in_its_room(room: Room, test: fn() -> Outcome) -> Outcome {
 const SIDE_BY_SIDE: usize = 9;
 
 fn main() -> std::process::ExitCode {
+    if guest::is_guest() {
+        guest::be_init();
+    }
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() == Some(owners::ROLE) {
         return owners::work();

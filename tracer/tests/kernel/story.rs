@@ -69,9 +69,15 @@ pub(crate) fn one_connection_is_one_story() -> Outcome {
     client.shutdown(Shutdown::Write)?;
     drop(server);
     drop(client);
-    netns
-        .run(|| anyhow::Ok(Destroyer::new()?.destroy(local, remote)?))?
-        .context("cannot destroy a TIME_WAIT")?;
+    let destroyed = netns.run(|| anyhow::Ok(Destroyer::new()?.destroy(local, remote)))??;
+    if let Err(error) = &destroyed
+        && error.kind() == std::io::ErrorKind::Unsupported
+    {
+        return Ok(Verdict::Impossible(
+            "this kernel destroys no minisockets on request".to_owned(),
+        ));
+    }
+    destroyed.context("cannot destroy a TIME_WAIT")?;
 
     let story = story(&events, local, remote)?;
     events.stop()?;

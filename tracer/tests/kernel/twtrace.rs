@@ -2,6 +2,7 @@
 //! ended by a signal.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -14,8 +15,9 @@ use tracer::lab::netns::Netns;
 
 use super::truth;
 
-/// For whatever the program owes us on a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// For whatever the program owes us on a machine that is busy with other tests,
+/// and may be emulated.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `twtrace live --json` or `twtrace events --json`.
 pub(crate) struct Twtrace {
@@ -33,8 +35,13 @@ struct Said {
     ended: bool,
 }
 
+/// The binary under test. In a guest it is not where it was built.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("TWTRACE").map_or_else(|| env!("CARGO_BIN_EXE_twtrace").into(), PathBuf::from)
+}
+
 pub(crate) fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_twtrace"))
+    Command::new(binary())
 }
 
 impl Twtrace {

@@ -1,0 +1,245 @@
+//! `vm`: the tests against the kernel, on other kernels than this machine's.
+//!
+//! Each series is a kernel that Debian packages, booted by QEMU without KVM from
+//! an initramfs whose `/init` is the test program `kernel` itself. Here are the
+//! lanes and the table; packages, image and machine are rooms of their own.
+
+mod image;
+mod machine;
+mod packages;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::toolchain::Toolchain;
+use crate::{ci, say};
+use machine::Ran;
+use packages::Kernel;
+
+/// Those a change has to hold on: long-term kernels and the newest.
+pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+
+/// What has to be installed: a program, its package, and what for.
+const NEEDED: [(&str, &str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86", "boots the kernels"),
+    ("xz", "xz-utils", "unpacks kernel modules"),
+    ("ss", "iproute2", "counts sockets independently of twtrace"),
+    ("apt-get", "apt", "fetches and verifies Debian's kernels"),
+];
+
+/// A way to run a guest.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) name: &'static str,
+    pub(crate) qemu: &'static [&'static str],
+    /// Of the kernel.
+    pub(crate) boot: &'static str,
+    /// Tests side by side.
+    pub(crate) threads: u32,
+    /// Whether boots may share the machine: a clock made of instructions does not
+    /// mind.
+    pub(crate) side_by_side: bool,
+    /// What is not run, by the beginning of its name, and why.
+    pub(crate) skipped: &'static [(&'static str, &'static str)],
+    pub(crate) limit: Duration,
+}
+
+const BYSTANDER: (&str, &str) = ("bystander::", "bpftrace is not in the guest");
+const TPROXY: (&str, &str) = ("ends::tproxy", "nft is not in the guest");
+/// `ends::time_wait_expired` holds the band in a guest.
+const LIVES: (&str, &str) = (
+    "lives::",
+    "thousands of lives keep an emulated CPU busy for minutes",
+);
+const OTHER_LANE: &str = "run in the other lane";
+
+pub(crate) const LANES: [Lane; 2] = [
+    // Instructions are the clock, and time in which nothing runs is skipped: a
+    // TIME_WAIT's 60 seconds pass in one or two.
+    Lane {
+        name: "skipped time",
+        qemu: &[
+            "-icount",
+            "shift=auto,sleep=off",
+            "-rtc",
+            "clock=vm",
+            "-smp",
+            "1",
+        ],
+        boot: "",
+        threads: 3,
+        side_by_side: true,
+        skipped: &[
+            BYSTANDER,
+            TPROXY,
+            LIVES,
+            ("churn::rps", "one CPU has nowhere to steer packets to"),
+            ("churn::births", OTHER_LANE),
+            ("loss::", OTHER_LANE),
+            ("owners::", OTHER_LANE),
+        ],
+        limit: Duration::from_secs(300),
+    },
+    // Ordering and per-CPU races, under lockdown.
+    Lane {
+        name: "two CPUs",
+        qemu: &["-smp", "2"],
+        boot: "lockdown=integrity",
+        threads: 3,
+        side_by_side: false,
+        skipped: &[
+            BYSTANDER,
+            LIVES,
+            ("ends::", OTHER_LANE),
+            ("errors::", OTHER_LANE),
+        ],
+        limit: Duration::from_secs(300),
+    },
+];
+
+/// Runs every lane of every series; an error unless all tests passed.
+pub(crate) fn vm(series: &[String], only: Option<&str>) -> Result<()> {
+    ci::install(&NEEDED)?;
+    let toolchain = Toolchain::current()?;
+    let cache = cache()?;
+    let series: Vec<&str> = if series.is_empty() {
+        SERIES.to_vec()
+    } else {
+        series.iter().map(String::as_str).collect()
+    };
+    let archive = packages::Archive::open(&cache)?;
+    let kernels = series
+        .iter()
+        .map(|series| archive.kernel(series))
+        .collect::<Result<Vec<_>>>()?;
+    let guest = image::Guest::build(&toolchain, &crate::target()?)?;
+
+    let mut rows = Vec::new();
+    for lane in &LANES {
+        let boots: Vec<Boot<'_>> = kernels
+            .iter()
+            .map(|kernel| {
+                Ok(Boot {
+                    kernel,
+                    lane,
+                    initramfs: guest.initramfs(kernel)?,
+                    log: guest.log(kernel, lane),
+                    only,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let jobs = if lane.side_by_side {
+            thread::available_parallelism().map_or(1, NonZero::get)
+        } else {
+            1
+        };
+        for (boot, ran) in run_all(&boots, jobs) {
+            rows.push((boot.kernel, lane, ran?));
+        }
+    }
+    rows.sort_by_key(|(kernel, ..)| kernels.iter().position(|k| std::ptr::eq(k, *kernel)));
+
+    say(format_args!(
+        "\n{:<7} {:<22} {:<13} {:>6} {:>7} {:>7} {:>7} {:>7}",
+        "series", "package version", "lane", "boot s", "total s", "passed", "failed", "skipped"
+    ))?;
+    for (kernel, lane, ran) in &rows {
+        say(format_args!(
+            "{:<7} {:<22} {:<13} {:>6.1} {:>7.1} {:>7} {:>7} {:>7}",
+            kernel.series,
+            kernel.version,
+            lane.name,
+            ran.boot.as_secs_f64(),
+            ran.total.as_secs_f64(),
+            ran.passed,
+            ran.failed.len(),
+            ran.skipped.len() + lane.skipped.len(),
+        ))?;
+    }
+    say(format_args!("\nskipped, and why:"))?;
+    for lane in &LANES {
+        for (test, why) in lane.skipped {
+            say(format_args!("  {}: {test} ({why})", lane.name))?;
+        }
+    }
+    for (kernel, lane, ran) in &rows {
+        for test in &ran.skipped {
+            say(format_args!("  {}, {}: {test}", kernel.series, lane.name))?;
+        }
+    }
+    let mut amiss = 0;
+    for (kernel, lane, ran) in &rows {
+        for test in &ran.failed {
+            say(format_args!(
+                "FAILED on {}, {}: {test}",
+                kernel.series, lane.name
+            ))?;
+        }
+        if let Some(why) = &ran.broken {
+            say(format_args!(
+                "BROKEN on {}, {}: {why}",
+                kernel.series, lane.name
+            ))?;
+        }
+        amiss += usize::from(!ran.failed.is_empty() || ran.broken.is_some());
+    }
+    if amiss > 0 {
+        bail!(
+            "{amiss} of {} runs failed; their consoles are in {}",
+            rows.len(),
+            guest.folder().display()
+        );
+    }
+    Ok(())
+}
+
+/// One kernel in one lane.
+#[derive(Debug)]
+pub(crate) struct Boot<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) lane: &'static Lane,
+    pub(crate) initramfs: PathBuf,
+    /// Where its console is kept.
+    pub(crate) log: PathBuf,
+    /// Of a test's name.
+    pub(crate) only: Option<&'a str>,
+}
+
+/// Runs `boots`, so many at once, in their order; says of each how it went.
+fn run_all<'b, 'a>(boots: &'b [Boot<'a>], jobs: usize) -> Vec<(&'b Boot<'a>, Result<Ran>)> {
+    let queue = Mutex::new(boots.iter());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(boot) = next else { break };
+                    let ran = machine::run(boot);
+                    done.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((boot, ran));
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where downloads are kept from run to run, outside the repository.
+fn cache() -> Result<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = set("XDG_CACHE_HOME")
+        .or_else(|| Some(set("HOME")?.join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME says where to keep downloads")?;
+    Ok(base.join("twtrace/vm"))
+}

@@ -1,0 +1,199 @@
+//! One boot of one kernel: QEMU's console, read line by line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::Boot;
+use crate::say;
+
+/// What the guest says of itself; the tests' lines are between these.
+const READY: &str = "guest: ready";
+const DONE: &str = "guest: done";
+
+/// Mebibytes. The programs live in it too.
+const MEMORY: &str = "1536";
+
+/// What came of a boot.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    /// Until the tests could start.
+    pub(crate) boot: Duration,
+    pub(crate) total: Duration,
+    pub(crate) passed: u64,
+    pub(crate) failed: Vec<String>,
+    /// With their reasons.
+    pub(crate) skipped: Vec<String>,
+    /// Why the run did not come to its end.
+    pub(crate) broken: Option<String>,
+}
+
+/// Ends the machine with us.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail where it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "boots are timed, and have a limit"
+)]
+pub(crate) fn run(boot: &Boot<'_>) -> Result<Ran> {
+    let Boot { kernel, lane, .. } = boot;
+    say(format_args!("{} boots: {}", kernel.series, lane.name))?;
+    let start = Instant::now();
+    let mut machine = Running(
+        command(boot)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start QEMU")?,
+    );
+    let console = machine.0.stdout.take().context("QEMU has no stdout")?;
+    let (send, lines) = channel();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+
+    let mut ran = Ran::default();
+    let mut done = false;
+    let mut log =
+        File::create(&boot.log).with_context(|| format!("cannot write {}", boot.log.display()))?;
+    loop {
+        let left = lane.limit.saturating_sub(start.elapsed());
+        match lines.recv_timeout(left) {
+            Ok(line) => {
+                writeln!(log, "{line}")
+                    .with_context(|| format!("cannot write {}", boot.log.display()))?;
+                if line.contains(READY) {
+                    ran.boot = start.elapsed();
+                } else if let Some(at) = line.find(DONE) {
+                    done = line[at + DONE.len()..].trim() == "0" || !ran.failed.is_empty();
+                } else {
+                    ran.count(&line);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                ran.broken = Some(format!("not done within {:?}", lane.limit));
+                break;
+            }
+        }
+    }
+    ran.total = start.elapsed();
+    if ran.boot.is_zero() {
+        ran.broken = Some("the guest did not get as far as its tests".to_owned());
+    } else if !done && ran.broken.is_none() {
+        ran.broken = Some("the guest ended before its tests did".to_owned());
+    } else if ran.passed == 0 && ran.failed.is_empty() {
+        ran.broken.get_or_insert("no test ran".to_owned());
+    }
+    drop(machine);
+    // It ends with the console.
+    let _ = reader.join();
+    say(format_args!(
+        "{} is done: {}, {} passed, {} failed, {:.0} s",
+        kernel.series,
+        lane.name,
+        ran.passed,
+        ran.failed.len(),
+        ran.total.as_secs_f64()
+    ))?;
+    Ok(ran)
+}
+
+fn command(boot: &Boot<'_>) -> Command {
+    let Boot {
+        kernel,
+        lane,
+        initramfs,
+        only,
+        ..
+    } = boot;
+    let mut words = format!("console=ttyS0 quiet panic=-1 {} --", lane.boot);
+    if let Some(word) = only {
+        words += &format!(" {word}");
+    }
+    words += &format!(" --color=never --test-threads={}", lane.threads);
+    for (test, _) in lane.skipped {
+        words += &format!(" --skip {test}");
+    }
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-accel", "tcg", "-cpu", "max,-cx16", "-m", MEMORY])
+        .args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+        ])
+        .args(lane.qemu)
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .arg("-append")
+        .arg(words);
+    command
+}
+
+impl Ran {
+    /// A line of the test program: `test NAME ... ok`.
+    fn count(&mut self, line: &str) {
+        let Some((name, verdict)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "))
+        else {
+            return;
+        };
+        let name = name.trim_end();
+        if verdict == "ok" {
+            self.passed += 1;
+        } else if verdict.starts_with("FAILED") {
+            self.failed.push(name.to_owned());
+        } else if let Some(why) = verdict.strip_prefix("ignored") {
+            let why = why.trim_start_matches([',', ' ']);
+            self.skipped.push(format!("{name} ({why})"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ran;
+
+    #[test]
+    fn lines_of_the_test_program_are_counted() {
+        let mut ran = Ran::default();
+        for line in [
+            "running 3 tests",
+            "test ends::a   ... ok",
+            "test ends::bcd ... FAILED",
+            "test ends::e   ... ignored, no such module",
+            "test result: FAILED. 1 passed; 1 failed; 1 ignored;",
+        ] {
+            ran.count(line);
+        }
+        assert_eq!(ran.passed, 1);
+        assert_eq!(ran.failed, ["ends::bcd"]);
+        assert_eq!(ran.skipped, ["ends::e (no such module)"]);
+    }
+}
