@@ -7,6 +7,7 @@ pub mod lab;
 pub mod model;
 pub mod options;
 pub mod render;
+pub mod selftest;
 pub mod session;
 pub mod units;
 pub mod verbs;

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Request::Events(options) => verbs::events::run(&options).map(|()| ExitCode::SUCCESS),
         Request::Doctor(options) => {
             anstream::ColorChoice::from(options.color).write_global();
-            verbs::doctor::run(options.json)
+            verbs::doctor::run(&options)
         }
     };
     match done {

@@ -167,6 +167,8 @@ pub struct EventsOptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoctorOptions {
+    /// Try the assumptions about the kernel, with sockets of its own.
+    pub self_test: bool,
     pub json: bool,
     pub color: Color,
 }

@@ -12,28 +12,35 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::kernel::netns::{self, Namespace, Search};
-use crate::kernel::requirements::{self, Check, Verdict};
+use crate::kernel::requirements::{self, Check, Reach, Verdict};
 use crate::kernel::sysctl::{self, Values};
 use crate::kernel::{cgroup, clock};
 use crate::model::clock::wheel_slack;
 use crate::model::snapshot::Host;
+use crate::options::DoctorOptions;
+use crate::selftest::{self, Trial};
 
 const SCHEMA: &str = "twtrace.doctor/1";
 
 /// `TCP_TIMEWAIT_LEN`: what mainline asks for.
 const TIME_WAIT_S: u32 = 60;
 
-/// Tells what the host offers; a negative answer if something needed is missing.
-pub fn run(json: bool) -> anyhow::Result<ExitCode> {
-    let report = examine()?;
+/// Tells what the host offers; a negative answer if something needed is missing
+/// or an assumption does not hold.
+pub fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
+    let mut report = examine()?;
+    if options.self_test && report.ready {
+        let facts = requirements::check(Reach::Other)?;
+        report.self_test = Some(selftest::run(&facts));
+    }
     let mut out = anstream::stdout().lock();
-    if json {
+    if options.json {
         serde_json::to_writer(&mut out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         report.write_text(&mut out)?;
     }
-    Ok(if report.ready {
+    Ok(if report.ready && !report.has_failed() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -53,6 +60,9 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     cgroup2: Option<String>,
     namespaces: Vec<Inspected>,
+    /// Where it was asked for, and nothing that is needed is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    self_test: Option<Vec<Trial>>,
 }
 
 /// When the timer of a TIME_WAIT ends on this kernel, in seconds.
@@ -134,6 +144,7 @@ fn examine() -> anyhow::Result<Report> {
         time_wait: Band::at(host.hz),
         cgroup2: cgroup::mount().map(|path| path.display().to_string()),
         namespaces,
+        self_test: None,
         host,
     })
 }
@@ -150,6 +161,12 @@ const COLUMNS: [(&str, &str); 7] = [
 ];
 
 impl Report {
+    /// Whether an assumption was tried and does not hold.
+    fn has_failed(&self) -> bool {
+        let failed = |trial: &Trial| trial.verdict == selftest::Verdict::Failed;
+        self.self_test.iter().flatten().any(failed)
+    }
+
     fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
@@ -194,7 +211,15 @@ impl Report {
             .iter()
             .filter(|check| check.verdict == Verdict::Missing)
             .count();
+        if let Some(trials) = &self.self_test {
+            write_trials(trials, out)?;
+        }
         match missing {
+            0 if self.has_failed() => writeln!(
+                out,
+                "\nThis host has what twtrace needs, but figures that rest on what failed \
+                 above cannot be trusted: report it with the kernel's version and configuration."
+            ),
             0 => writeln!(out, "\nThis host has what twtrace needs."),
             1 => writeln!(
                 out,
@@ -262,6 +287,24 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn write_trials(trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "\nTried on this kernel, in a network namespace of its own:"
+    )?;
+    for trial in trials {
+        let (word, colour) = match trial.verdict {
+            selftest::Verdict::Held => ("held", AnsiColor::Green),
+            selftest::Verdict::Failed => ("failed", AnsiColor::Red),
+            selftest::Verdict::Untried => ("untried", AnsiColor::Yellow),
+        };
+        let style = colour.on_default();
+        let row = format!("{:<27} {}", trial.name, trial.found);
+        writeln!(out, "{style}{word:<9}{style:#} {}", row.trim_end())?;
+    }
+    Ok(())
 }
 
 fn word(verdict: Verdict) -> (&'static str, Style) {
@@ -338,6 +381,7 @@ mod tests {
                     Err(io::ErrorKind::PermissionDenied.into()),
                 ),
             ],
+            self_test: None,
         }
     }
 
@@ -376,6 +420,42 @@ mod tests {
         assert_eq!(json["namespaces"][0]["usable_ports"], 28222);
         assert_eq!(json["namespaces"][1]["sysctls"]["tcp_tw_reuse"], "2");
         assert_eq!(json["namespaces"][2]["error"], "permission denied");
+    }
+
+    #[test]
+    fn a_self_test_names_what_does_not_hold() {
+        let trial = |name, verdict, found: &str| Trial {
+            name,
+            verdict,
+            found: found.into(),
+        };
+        let mut report = sample();
+        report.ready = true;
+        report
+            .checks
+            .retain(|check| check.verdict != Verdict::Missing);
+        report.self_test = Some(vec![
+            trial("births", selftest::Verdict::Held, ""),
+            trial("destroyed", selftest::Verdict::Untried, "no sock_diag here"),
+        ]);
+        assert!(!report.has_failed());
+        let failed = trial(
+            "re-arms",
+            selftest::Verdict::Failed,
+            "a re-arm was not seen",
+        );
+        report.self_test.as_mut().unwrap().push(failed);
+        assert!(report.has_failed());
+        let said = text(&report);
+        for words in [
+            "held      births\n",
+            "failed    re-arms",
+            "cannot be trusted",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["self_test"][2]["verdict"], "failed");
     }
 
     #[test]

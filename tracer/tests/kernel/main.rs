@@ -8,6 +8,7 @@
 
 mod bystander;
 mod churn;
+mod doctor;
 mod ends;
 mod errors;
 mod guest;
@@ -123,6 +124,11 @@ const TESTS: &[Test] = &[
     ),
     ("ends::tproxy", Room::Calm, ends::tproxy),
     ("ends::rearmed", Room::Calm, ends::rearmed),
+    (
+        "doctor::self_test_holds",
+        Room::Calm,
+        doctor::self_test_holds,
+    ),
     (
         "story::one_connection_is_one_story",
         Room::Calm,

@@ -1,0 +1,350 @@
+//! A private network namespace with the kernel side watching, and the two ends
+//! of connections in it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, ipproto, recv,
+    sendto, socket_with, sockopt,
+};
+
+use crate::kernel::clock;
+use crate::kernel::netns::Namespace;
+use crate::kernel::requirements::Facts;
+use crate::kernel::tracer::{Tracer, Wanted};
+use crate::lab::netns::Netns;
+use crate::lab::segments::Segment;
+use crate::model::event::{Address, Arming, Event, Moment, Reason, State, Step, Tuple};
+use crate::model::event::{Family, Netns as Inode};
+
+/// For what the kernel owes us on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Once something has failed, more will: what holds shows at once.
+const IMPATIENCE: Duration = Duration::from_millis(300);
+
+const RING_BYTES: u32 = 1 << 20;
+
+pub(super) struct Scene {
+    pub(super) netns: Netns,
+    pub(super) tracer: Tracer,
+    pub(super) hz: u32,
+    /// Of the namespace it began with.
+    inode: Inode,
+    seen: Vec<Event>,
+    patience: Duration,
+}
+
+/// A minisocket's beginning, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth {
+    /// The full socket it was joined with in the kernel.
+    pub(super) socket: Option<Address>,
+    pub(super) timer: Address,
+    pub(super) at: Moment,
+    pub(super) from: Option<State>,
+    pub(super) substate: State,
+    pub(super) arming: Arming,
+    pub(super) netns: Inode,
+}
+
+impl Scene {
+    pub(super) fn new(facts: &Facts) -> Result<Scene> {
+        let netns = Netns::new()?;
+        // Seen without a filter, so that a namespace read wrong is seen as such.
+        let mut tracer = Tracer::load(
+            facts,
+            &Wanted {
+                ring_bytes: RING_BYTES,
+                tell_all: true,
+                ..Wanted::default()
+            },
+        )?;
+        tracer.attach()?;
+        Ok(Scene {
+            inode: Inode(netns.inode()),
+            netns,
+            tracer,
+            hz: facts.hz,
+            seen: Vec::new(),
+            patience: PATIENCE,
+        })
+    }
+
+    pub(super) fn be_impatient(&mut self) {
+        self.patience = IMPATIENCE;
+    }
+
+    pub(super) fn inode(&self) -> Inode {
+        self.inode
+    }
+
+    /// As the tracer knows namespaces.
+    pub(super) fn namespace(&self) -> Namespace {
+        Namespace {
+            inode: self.netns.inode(),
+            path: self.netns.path(),
+            name: None,
+        }
+    }
+
+    /// Waits until the events so far satisfy `look`. Those of other namespaces are
+    /// left out: kernel addresses, by which events belong together, are used again.
+    pub(super) fn until<T>(
+        &mut self,
+        what: &str,
+        look: impl Fn(&[Event]) -> Option<T>,
+    ) -> Result<T> {
+        let start = clock::now();
+        loop {
+            let (seen, own) = (&mut self.seen, self.inode);
+            self.tracer.drain(|event| {
+                if namespace_of(event).is_none_or(|netns| netns == own) {
+                    seen.push(event.clone());
+                }
+            });
+            if let Some(found) = look(&self.seen) {
+                return Ok(found);
+            }
+            ensure!(
+                clock::now().since(start) < self.patience,
+                "{what} was not seen"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The full socket between these two ends, and its steps so far, once `last`
+    /// is among them.
+    pub(super) fn story(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        last: State,
+    ) -> Result<(Address, Vec<Step>)> {
+        let netns = self.inode();
+        self.until(
+            &format!("a socket from {local} to {remote} that gets to {last:?}"),
+            |events| {
+                let socket = steps(events)
+                    .filter(|step| is_between(step.tuple, netns, local, remote))
+                    .map(|step| step.socket)
+                    .last()?;
+                let mut story: Vec<Step> = steps(events).filter(|s| s.socket == socket).collect();
+                // The address may have been another socket's before.
+                let begin = story
+                    .iter()
+                    .rposition(|s| matches!(s.from, State::Close | State::Listen))?;
+                story.drain(..begin);
+                (story.last()?.to == last).then_some((socket, story))
+            },
+        )
+    }
+
+    /// The birth of the minisocket that goes on for the socket between these ends.
+    pub(super) fn birth(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<Birth> {
+        let netns = self.inode();
+        self.until(
+            &format!("the birth of a minisocket from {local} to {remote}"),
+            |events| {
+                let mut socket = None;
+                let mut found = None;
+                for event in events {
+                    match event {
+                        Event::Step(step) if is_between(step.tuple, netns, local, remote) => {
+                            socket = Some(step.socket);
+                        }
+                        Event::Birth {
+                            socket: of,
+                            timer,
+                            at,
+                            from,
+                            substate,
+                            netns: inode,
+                            arming,
+                            tuple,
+                        } if is_between(*tuple, netns, local, remote)
+                            || (of.is_some() && *of == socket) =>
+                        {
+                            found = Some(Birth {
+                                socket: *of,
+                                timer: *timer,
+                                at: *at,
+                                from: *from,
+                                substate: *substate,
+                                arming: *arming,
+                                netns: *inode,
+                            });
+                        }
+                        _ => {}
+                    }
+                }
+                found
+            },
+        )
+    }
+
+    /// How a minisocket ended.
+    pub(super) fn end(&mut self, birth: Birth) -> Result<(State, Reason)> {
+        self.until(
+            &format!("the end of the minisocket {:#x}", birth.timer.0),
+            |events| {
+                events.iter().find_map(|event| match event {
+                    Event::End {
+                        timer,
+                        at,
+                        substate,
+                        reason,
+                        ..
+                    } if *timer == birth.timer && *at >= birth.at => Some((*substate, *reason)),
+                    _ => None,
+                })
+            },
+        )
+    }
+
+    pub(super) fn door(&self, host: IpAddr) -> Result<TcpListener> {
+        self.netns
+            .run(|| TcpListener::bind((host, 0)))?
+            .with_context(|| format!("cannot listen on {host}"))
+    }
+
+    /// Both ends of a new connection: connecting and accepted.
+    pub(super) fn pair(&self, door: &TcpListener) -> Result<(TcpStream, TcpStream)> {
+        let to = door.local_addr()?;
+        let client = self
+            .netns
+            .run(|| TcpStream::connect(to))?
+            .with_context(|| format!("cannot connect to {to}"))?;
+        Ok((client, door.accept().context("cannot accept")?.0))
+    }
+
+    /// A connection from a port of the caller's choice; 0 is any. It is asked for
+    /// and not waited for: a peer that has yet to learn of it may take a second.
+    pub(super) fn connect_from(&self, port: u16, to: SocketAddr) -> Result<TcpStream> {
+        self.netns.run(|| {
+            let (family, from) = match to {
+                SocketAddr::V4(_) => (AddressFamily::INET, ([127, 0, 0, 1], port).into()),
+                SocketAddr::V6(to) => (
+                    AddressFamily::INET6,
+                    SocketAddr::new((*to.ip()).into(), port),
+                ),
+            };
+            let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            bind(&socket, &from).with_context(|| format!("cannot bind {from}"))?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            match connect(&socket, &to) {
+                Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
+                Err(error) => Err(error).with_context(|| format!("cannot connect {from} to {to}")),
+            }
+        })?
+    }
+
+    /// Every IPv4 segment that is delivered in the namespace from here on.
+    pub(super) fn eavesdrop(&self) -> Result<Eavesdropper> {
+        let socket = self
+            .netns
+            .run(|| {
+                socket_with(
+                    AddressFamily::INET,
+                    SocketType::RAW,
+                    SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+                    Some(ipproto::TCP),
+                )
+            })?
+            .context("cannot open a raw socket")?;
+        Ok(Eavesdropper { socket })
+    }
+
+    /// Puts a segment on the loopback, as if its sender had sent it.
+    pub(super) fn forge(&self, segment: &Segment) -> Result<()> {
+        let SocketAddr::V4(to) = segment.to else {
+            bail!("only IPv4 segments can be forged");
+        };
+        self.netns.run(|| {
+            let socket = socket_with(
+                AddressFamily::INET,
+                SocketType::RAW,
+                SocketFlags::CLOEXEC,
+                Some(ipproto::RAW),
+            )
+            .context("cannot open a raw socket")?;
+            let at = SocketAddrV4::new(*to.ip(), 0);
+            sendto(&socket, &segment.packet(), SendFlags::empty(), &at)
+                .with_context(|| format!("cannot send {segment:?}"))?;
+            anyhow::Ok(())
+        })?
+    }
+}
+
+pub(super) struct Eavesdropper {
+    socket: std::os::fd::OwnedFd,
+}
+
+impl Eavesdropper {
+    /// The next segment that `wanted` accepts.
+    pub(super) fn hear(&self, wanted: impl Fn(&Segment) -> bool) -> Result<Segment> {
+        let start = clock::now();
+        let mut packet = [0; 2048];
+        loop {
+            match recv(&self.socket, &mut packet, RecvFlags::empty()) {
+                Ok((length, _)) => {
+                    if let Some(segment) = Segment::parse(&packet[..length])
+                        && wanted(&segment)
+                    {
+                        return Ok(segment);
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => {
+                    ensure!(
+                        clock::now().since(start) < PATIENCE,
+                        "a segment on the loopback was not heard"
+                    );
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        }
+    }
+}
+
+fn namespace_of(event: &Event) -> Option<Inode> {
+    match event {
+        Event::Step(step) => step.tuple.map(|tuple| tuple.netns),
+        Event::Birth { netns, .. } | Event::End { netns, .. } => Some(*netns),
+        Event::Rearm { netns, .. } => Some(*netns),
+        _ => None,
+    }
+}
+
+fn steps(events: &[Event]) -> impl Iterator<Item = Step> {
+    events.iter().filter_map(|event| match event {
+        Event::Step(step) => Some(*step),
+        _ => None,
+    })
+}
+
+/// Whether all of a tuple is as it has to be.
+pub(super) fn is_between(
+    tuple: Option<Tuple>,
+    netns: Inode,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> bool {
+    let family = if local.is_ipv4() {
+        Family::Inet
+    } else {
+        Family::Inet6
+    };
+    tuple.is_some_and(|tuple| {
+        tuple.netns == netns
+            && tuple.family == family
+            && SocketAddr::new(tuple.local_addr(), tuple.local_port) == local
+            && SocketAddr::new(tuple.remote_addr(), tuple.remote_port) == remote
+    })
+}
