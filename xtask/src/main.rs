@@ -57,6 +57,8 @@ enum Verb {
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
     },
+    /// Move each offset, rename each symbol, drop each caller: the self-test must name it (needs root)
+    Mutate,
     /// Run all that a change must pass: format, links, lints, the object, the tests
     Ci,
 }
@@ -86,6 +88,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Test { unprivileged } => suite::test(*unprivileged),
         Verb::Bench(options) => bench::bench(options, &target()?),
         Verb::Vm { series, only } => vm::vm(series, only.as_deref()),
+        Verb::Mutate => suite::mutate(),
         Verb::Ci => ci::ci(&target()?),
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::command::output;
+use crate::command::{output, run};
 use crate::say;
 use crate::toolchain::root;
 
@@ -68,6 +68,14 @@ pub(crate) fn test(unprivileged: bool) -> Result<()> {
         say(format_args!("{missing}"))?;
     }
     Ok(())
+}
+
+/// The self-test against wrong facts about this machine's kernel.
+pub(crate) fn mutate() -> Result<()> {
+    run(Command::new("cargo")
+        .args(["run", "--quiet", "--locked", "--package", "tracer"])
+        .args(["--example", "mutations"])
+        .current_dir(root()))
 }
 
 fn cargo_test(arguments: &[&str]) -> Command {
