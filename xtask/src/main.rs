@@ -59,7 +59,7 @@ enum Verb {
     },
     /// Move each offset, rename each symbol, drop each caller: the self-test must name it (needs root)
     Mutate,
-    /// Run all that a change must pass: format, links, lints, the object, the tests
+    /// Run all that a change must pass: format, links, lints, the object, the tests, one other kernel
     Ci,
 }
 
