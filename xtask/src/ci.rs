@@ -43,7 +43,7 @@ pub(crate) fn ci(target: &Path) -> Result<()> {
     heading("tests")?;
     suite::test(false)?;
     heading("the tests against another kernel")?;
-    vm::vm(&[ANOTHER.to_owned()], None)
+    vm::vm(&[ANOTHER.to_owned()], None, None)
 }
 
 pub(crate) fn lint(toolchain: &Toolchain, target: &Path) -> Result<()> {

@@ -14,6 +14,7 @@ mod vm;
 
 use std::fmt::Arguments;
 use std::io::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -56,6 +57,9 @@ enum Verb {
         /// Run only tests whose names contain this
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// Machines at once where idle time is skipped [default: as many as there are CPUs]
+        #[arg(long, value_name = "N")]
+        jobs: Option<NonZero<usize>>,
     },
     /// Move each offset, rename each symbol, drop each caller: the self-test must name it (needs root)
     Mutate,
@@ -87,7 +91,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Lint => ci::lint(&Toolchain::current()?, &target()?),
         Verb::Test { unprivileged } => suite::test(*unprivileged),
         Verb::Bench(options) => bench::bench(options, &target()?),
-        Verb::Vm { series, only } => vm::vm(series, only.as_deref()),
+        Verb::Vm { series, only, jobs } => vm::vm(series, only.as_deref(), *jobs),
         Verb::Mutate => suite::mutate(),
         Verb::Ci => ci::ci(&target()?),
     }

@@ -103,7 +103,11 @@ pub(crate) const LANES: [Lane; 2] = [
 ];
 
 /// Runs every lane of every series; an error unless all tests passed.
-pub(crate) fn vm(series: &[String], only: Option<&str>) -> Result<()> {
+pub(crate) fn vm(
+    series: &[String],
+    only: Option<&str>,
+    jobs: Option<NonZero<usize>>,
+) -> Result<()> {
     ci::install(&NEEDED)?;
     let toolchain = Toolchain::current()?;
     let cache = cache()?;
@@ -133,10 +137,10 @@ pub(crate) fn vm(series: &[String], only: Option<&str>) -> Result<()> {
                 })
             })
             .collect::<Result<_>>()?;
-        let jobs = if lane.side_by_side {
-            thread::available_parallelism().map_or(1, NonZero::get)
-        } else {
-            1
+        let jobs = match jobs {
+            _ if !lane.side_by_side => 1,
+            Some(jobs) => jobs.get(),
+            None => thread::available_parallelism().map_or(1, NonZero::get),
         };
         for (boot, ran) in run_all(&boots, jobs) {
             rows.push((boot.kernel, lane, ran?));
