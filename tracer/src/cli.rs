@@ -225,11 +225,11 @@ struct CommonArgs {
     state: Vec<StateSet>,
 
     /// Only this local port; may be given more than once
-    #[arg(long, value_name = "PORT", value_delimiter = ',', help_heading = SEE)]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = values::port, help_heading = SEE)]
     sport: Vec<u16>,
 
     /// Only this remote port; may be given more than once
-    #[arg(long, value_name = "PORT", value_delimiter = ',', help_heading = SEE)]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = values::port, help_heading = SEE)]
     dport: Vec<u16>,
 
     /// Only this local address or prefix; may be given more than once

@@ -83,7 +83,10 @@ fn a_mistake_is_an_error_in_a_sentence() {
         ),
         (&["events", "--dst", "db01"], "\"db01\" is no IP address"),
         (&["--dst", "10.0.0.0/40"], "is no number from 0 to 32"),
-        (&["--sport", "70000"], "70000 is not in 0..=65535"),
+        (
+            &["--sport", "70000"],
+            "write a number from 0 to 65535, such as 443",
+        ),
         (&["--interval", "90"], "such as 500ms, 90s or 2m30s"),
         (&["--interval", "1ms"], "take 10 ms or more"),
         (&["--count", "0"], "write 1 or more"),

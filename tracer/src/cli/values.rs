@@ -42,6 +42,16 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Of a socket that is bound to none, the local port is 0.
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "\"{text}\" is no port: write a number from 0 to 65535, such as 443; \
+             service names are not looked up"
+        )
+    })
+}
+
 pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
     let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
     ring_bytes_of_pages(text, page)
@@ -140,6 +150,20 @@ mod tests {
                 .unwrap_err()
                 .contains("one page (64K)")
         );
+    }
+
+    #[test]
+    fn ports_are_numbers() {
+        assert_eq!((port("0"), port("65535")), (Ok(0), Ok(65535)));
+        for text in ["abc", "https", "99999", "-1", ""] {
+            assert_eq!(
+                port(text).unwrap_err(),
+                format!(
+                    "\"{text}\" is no port: write a number from 0 to 65535, such as 443; \
+                     service names are not looked up"
+                )
+            );
+        }
     }
 
     #[test]

@@ -231,6 +231,8 @@ pub fn resolve(choice: &str) -> Result<Option<Namespace>, String> {
     ))
 }
 
+const WRITE: &str = "name a file such as /proc/PID/ns/net";
+
 fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
     match within_path(path, || current().map(|n| n.inode)).and_then(|inode| inode) {
         Ok(inode) => Ok(Namespace {
@@ -238,15 +240,16 @@ fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
             path: path.to_owned(),
             name,
         }),
-        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-            Err(format!("{} is no network namespace", path.display()))
-        }
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(format!(
+            "{} is no network namespace; {WRITE}",
+            path.display()
+        )),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(format!(
             "cannot enter the network namespace {}: {e}; run as root or grant cap_sys_admin",
             path.display()
         )),
         Err(e) => Err(format!(
-            "cannot enter the network namespace {}: {e}",
+            "cannot enter the network namespace {}: {e}; {WRITE}",
             path.display()
         )),
     }

@@ -154,7 +154,7 @@ const COLUMNS: [(&str, &str); 7] = [
     ("port range", "ip_local_port_range"),
     ("max_tw_buckets", "tcp_max_tw_buckets"),
     ("tw_reuse", "tcp_tw_reuse"),
-    ("reuse_delay", "tcp_tw_reuse_delay"),
+    ("tw_reuse_delay", "tcp_tw_reuse_delay"),
     ("fin_timeout", "tcp_fin_timeout"),
     ("timestamps", "tcp_timestamps"),
     ("rfc1337", "tcp_rfc1337"),

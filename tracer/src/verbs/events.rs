@@ -2,10 +2,10 @@
 
 use std::io::{self, BufWriter};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
 
-use super::live::styled;
+use super::live::{CANNOT_WRITE, styled};
 use crate::kernel::requirements;
 use crate::model::happening::Happening;
 use crate::model::snapshot::{Lost, Snapshot};
@@ -66,7 +66,9 @@ impl Sink for Printer {
             let cgroup = happening.owner.and_then(|owner| owner.cgroup);
             let cgroup = cgroup.and_then(|id| names.cgroups.path(id));
             let time = names.wall.at(happening.at);
-            self.lines.happening(happening, time, cgroup.as_deref())?;
+            self.lines
+                .happening(happening, time, cgroup.as_deref())
+                .context(CANNOT_WRITE)?;
             if let Some(left) = &mut self.left {
                 *left -= 1;
             }
@@ -79,15 +81,17 @@ impl Sink for Printer {
     }
 
     fn flush(&mut self) -> Result<()> {
-        Ok(self.lines.flush()?)
+        self.lines.flush().context(CANNOT_WRITE)
     }
 
     /// Says what was lost, where that grew.
     fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More> {
         if snapshot.lost != self.lost {
             self.lost = snapshot.lost;
-            self.lines.lost(snapshot.time, &snapshot.lost)?;
-            self.lines.flush()?;
+            self.lines
+                .lost(snapshot.time, &snapshot.lost)
+                .context(CANNOT_WRITE)?;
+            self.lines.flush().context(CANNOT_WRITE)?;
         }
         Ok(More::Yes)
     }

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Stdout};
 
 use anstream::AutoStream;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rustix::termios;
 
 use crate::kernel::requirements;
@@ -33,8 +33,10 @@ pub fn run(options: &LiveOptions) -> Result<()> {
     // An error of the run says more than one of its last bytes.
     let ended = live.shown.end();
     watched?;
-    Ok(ended?)
+    ended.context(CANNOT_WRITE)
 }
+
+pub(super) const CANNOT_WRITE: &str = "cannot write to the standard output";
 
 struct Live {
     shown: Box<dyn Snapshots>,
@@ -53,7 +55,7 @@ impl Sink for Live {
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More> {
-        self.shown.snapshot(snapshot)?;
+        self.shown.snapshot(snapshot).context(CANNOT_WRITE)?;
         if let Some(left) = &mut self.left {
             *left -= 1;
         }

@@ -146,11 +146,11 @@ fn says_what_does_not_exist() {
     );
     assert_eq!(
         said("/proc/self/ns/pid"),
-        "/proc/self/ns/pid is no network namespace"
+        "/proc/self/ns/pid is no network namespace; name a file such as /proc/PID/ns/net"
     );
     assert_eq!(
         said("/proc/self/status"),
-        "/proc/self/status is no network namespace"
+        "/proc/self/status is no network namespace; name a file such as /proc/PID/ns/net"
     );
     assert!(
         said("").contains("no network namespace is named \"\""),
