@@ -19,10 +19,10 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// `5,204 connects`, `1 connect`: `noun` takes an s unless it is one.
+/// `5,204 connects`, `1 connect`.
 #[must_use]
-pub fn counted(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
 /// A rate per second: one decimal below 100, `0` only for none at all.
@@ -214,8 +214,8 @@ mod tests {
         ] {
             assert_eq!(count(n), text);
         }
-        assert_eq!(counted(1, "connect"), "1 connect");
-        assert_eq!(counted(2000, "connect"), "2,000 connects");
+        assert_eq!(counted(1, "life", "lives"), "1 life");
+        assert_eq!(counted(2000, "life", "lives"), "2,000 lives");
     }
 
     #[test]

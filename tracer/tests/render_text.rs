@@ -93,6 +93,48 @@ fn a_busy_client_on_a_large_terminal() {
 }
 
 #[test]
+fn equal_addresses_of_two_namespaces_are_told_apart() {
+    let mut snapshot = invented::busy();
+    snapshot.ports[1] = snapshot.ports[0].clone();
+    snapshot.ports[1].netns = 4_026_532_000;
+    for (columns, share) in [(80, false), (120, true)] {
+        let page = screen(std::slice::from_ref(&snapshot), columns, 60);
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|line| line.contains("10.0.0.2 -> 10.0.0.9:443 ") && line.contains("/28,232"))
+            .collect();
+        assert_eq!(rows.len(), 2, "{page}");
+        assert!(rows[0].starts_with("4026531840 ") && rows[1].starts_with("4026532000 "));
+        assert!(rows.iter().all(|row| row.ends_with("in 2 min")), "{page}");
+        assert_eq!(rows[0].contains("98.8 %"), share, "{page}");
+    }
+}
+
+#[test]
+fn few_values_have_no_quantiles() {
+    let lives = |count| {
+        let mut snapshot = invented::busy();
+        snapshot.time_wait.lifetime_s.distribution.count = count;
+        let page = screen(&[snapshot], 120, 60);
+        let line = page.lines().find(|line| line.starts_with("Lives"));
+        line.unwrap().to_owned()
+    };
+    for (count, said) in [
+        (9, "of 9 whole lives: min 1.00 s, max 63.2 s"),
+        (
+            10,
+            "of 10 whole lives: min 1.00 s, p50 61.0 s, p90 61.8 s, max 63.2 s",
+        ),
+        (
+            100,
+            "of 100 whole lives: min 1.00 s, p50 61.0 s, p90 61.8 s, p99 62.0 s, max 63.2 s",
+        ),
+    ] {
+        assert!(lives(count).ends_with(said), "{}", lives(count));
+    }
+}
+
+#[test]
 fn a_small_terminal_gets_the_beginning() {
     insta::assert_snapshot!(screen(&[invented::busy()], 60, 16));
 }

@@ -218,7 +218,7 @@ fn pressed(failed: u64, worst: Load<'_>) -> String {
 fn no_free_port(failed: u64) -> String {
     format!(
         "{} found no free port since the start.",
-        counted(failed, "connect")
+        counted(failed, "connect", "connects")
     )
 }
 
@@ -256,7 +256,7 @@ fn not_enough(snapshot: &Snapshot) -> String {
     if side.client == 0 {
         format!(
             "{} began before twtrace did, and whose side they are on shows only from new connections.",
-            counted(side.unknown, "TIME_WAIT")
+            counted(side.unknown, "TIME_WAIT", "TIME_WAITs")
         )
     } else {
         "How many local ports their destinations may use has not been read yet.".to_owned()
@@ -268,7 +268,7 @@ fn overflow(snapshot: &Snapshot) -> String {
         0 => String::new(),
         n => format!(
             " {} skipped TIME_WAIT because tcp_max_tw_buckets was reached.",
-            counted(n, "close")
+            counted(n, "close", "closes")
         ),
     }
 }

@@ -129,6 +129,33 @@ pub fn wrapped(tone: Tone, text: &str, width: usize, indent: usize) -> Vec<Line>
     lines
 }
 
+/// What stands between the parts of a list.
+const SEPARATOR: &str = " · ";
+
+/// Parts in a row, broken into lines only between them, where no separator stays.
+#[must_use]
+pub fn listed(tone: Tone, parts: &[String], width: usize) -> Vec<Line> {
+    let mut rows: Vec<String> = Vec::new();
+    for part in parts {
+        match rows.last_mut() {
+            Some(row)
+                if [row.as_str(), SEPARATOR, part]
+                    .iter()
+                    .map(|text| text.chars().count())
+                    .sum::<usize>()
+                    <= width =>
+            {
+                row.push_str(SEPARATOR);
+                row.push_str(part);
+            }
+            _ => rows.push(part.clone()),
+        }
+    }
+    rows.iter()
+        .flat_map(|row| wrapped(tone, row, width, 0))
+        .collect()
+}
+
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -199,7 +226,7 @@ const WORTH_SHOWING: usize = 4;
 
 /// Blocks below one another, an empty line between them. Where `height` does
 /// not suffice, the first that does not fit is cut short, those after it are
-/// left out, and the last line names them all.
+/// left out, and the last line names as many of them as fit it.
 #[must_use]
 pub fn stacked(blocks: Vec<Block>, width: usize, height: Option<usize>) -> Vec<Line> {
     let between = |first: bool, block: &Block| usize::from(!first && !block.tight);
@@ -235,12 +262,23 @@ pub fn stacked(blocks: Vec<Block>, width: usize, height: Option<usize>) -> Vec<L
         lines.extend(block.lines.into_iter().take(shown));
     }
     if !missing.is_empty() {
-        lines.push(Line::of(
-            Tone::Faint,
-            format!("in a taller window: {}", missing.join(", ")),
-        ));
+        lines.push(Line::of(Tone::Faint, in_a_taller_window(&missing, width)));
     }
     lines.into_iter().map(|line| line.cut(width)).collect()
+}
+
+fn in_a_taller_window(missing: &[&str], width: usize) -> String {
+    let all = format!("in a taller window: {}", missing.join(", "));
+    let fits = |text: &String| text.chars().count() <= width;
+    let number = missing.len();
+    let shortened = (1..number).rev().map(|named| {
+        let names = missing[..named].join(", ");
+        format!("in a taller window: {number} more ({names}, …)")
+    });
+    std::iter::once(all)
+        .chain(shortened)
+        .find(fits)
+        .unwrap_or_else(|| format!("in a taller window: {number} more"))
 }
 
 #[cfg(test)]
@@ -285,10 +323,33 @@ mod tests {
     }
 
     #[test]
+    fn lists_break_between_their_parts() {
+        let parts = ["one two", "three", "four five six"].map(str::to_owned);
+        let page = |width| text(&listed(Tone::Plain, &parts, width), false);
+        assert_eq!(page(31), "one two · three · four five six\n");
+        assert_eq!(page(30), "one two · three\nfour five six\n");
+        assert_eq!(page(14), "one two\nthree\nfour five six\n");
+        assert_eq!(page(9), "one two\nthree\nfour five\nsix\n");
+    }
+
+    #[test]
     fn blocks_stand_side_by_side() {
         let both = block("a", &["a", "aaa"]).beside(block("b", &["b", "bb", "bbb"]), 2);
         assert_eq!(text(&both.lines, false), "a    b\naaa  bb\n     bbb\n");
         assert_eq!(both.width(), 8);
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_counted() {
+        let names = ["Estimate", "Lives", "remote addresses"];
+        for (width, said) in [
+            (53, "in a taller window: Estimate, Lives, remote addresses"),
+            (47, "in a taller window: 3 more (Estimate, Lives, …)"),
+            (46, "in a taller window: 3 more (Estimate, …)"),
+            (39, "in a taller window: 3 more"),
+        ] {
+            assert_eq!(in_a_taller_window(&names, width), said);
+        }
     }
 
     #[test]
@@ -315,6 +376,10 @@ mod tests {
         assert_eq!(
             text(&stacked(blocks(), 80, Some(2)), false),
             "a1\nin a taller window: a, b, c\n"
+        );
+        assert_eq!(
+            text(&stacked(blocks(), 26, Some(2)), false),
+            "a1\nin a taller window: 3 more\n"
         );
         assert_eq!(
             text(&stacked(blocks(), 2, None), false),

@@ -10,9 +10,9 @@ mod states;
 mod tables;
 
 use crate::analysis::advise::{self, Verdict};
-use crate::model::snapshot::{Exactness, Lost, Snapshot, States};
+use crate::model::snapshot::{Distribution, Exactness, Lost, Snapshot, States, Summary};
 use crate::model::state_set::StateSet;
-use crate::render::line::{Block, Line, Tone, wrapped};
+use crate::render::line::{Block, Line, Tone, listed, wrapped};
 use crate::units;
 
 /// Cells between two blocks side by side.
@@ -111,12 +111,12 @@ fn head(snapshot: &Snapshot, width: usize) -> Block {
     let mut lines = wrapped(tone, &advice.headline, width, 0);
     lines.extend(wrapped(Tone::Plain, &advice.because, width, 0));
     lines.extend(doubts(snapshot, width));
-    lines.extend(wrapped(Tone::Faint, &about(snapshot), width, 0));
+    lines.extend(listed(Tone::Faint, &about(snapshot), width));
     Block::new("summary", lines)
 }
 
 /// Host, time and scope: quiet, for the log and the screenshot.
-fn about(snapshot: &Snapshot) -> String {
+fn about(snapshot: &Snapshot) -> Vec<String> {
     let mut parts = Vec::new();
     if snapshot.exactness == Exactness::Exact && total(&snapshot.lost) == 0 {
         parts.push("exact, nothing lost".to_owned());
@@ -133,7 +133,7 @@ fn about(snapshot: &Snapshot) -> String {
     if !snapshot.scope.filter.is_empty() {
         parts.push(format!("only {}", snapshot.scope.filter));
     }
-    parts.join(" · ")
+    parts
 }
 
 /// What was lost and what that means for the counts; nothing where all is well.
@@ -146,9 +146,9 @@ fn doubts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             format!(
                 "Counts are exact: {} lost ({}), put right from the kernel by {}; lives and ends of the \
                  lost are missing.",
-                units::counted(lost, "event"),
+                units::counted(lost, "event", "events"),
                 causes(&snapshot.lost),
-                units::counted(snapshot.resyncs, "resync")
+                units::counted(snapshot.resyncs, "resync", "resyncs")
             ),
         ),
         (Exactness::Approximate, 0) => (
@@ -159,7 +159,7 @@ fn doubts(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             Tone::Warn,
             format!(
                 "Counts are approximate (~): {} lost ({}); they are being put right from the kernel.",
-                units::counted(lost, "event"),
+                units::counted(lost, "event", "events"),
                 causes(&snapshot.lost)
             ),
         ),
@@ -180,6 +180,44 @@ pub(super) fn causes(lost: &Lost) -> String {
         ("unseen", lost.unseen),
     ];
     named_counts(&causes)
+}
+
+/// Of fewer values than these, a quantile is one of them by chance.
+const QUANTILES_FROM: u64 = 10;
+const P99_FROM: u64 = 100;
+
+/// `None` where there are too few values.
+fn quantile(distribution: &Distribution, name: &str) -> Option<f64> {
+    let Summary {
+        min,
+        p50,
+        p90,
+        p99,
+        max,
+        ..
+    } = distribution.summary?;
+    let (from, value) = match name {
+        "min" => (1, min),
+        "p50" => (QUANTILES_FROM, p50),
+        "p90" => (QUANTILES_FROM, p90),
+        "p99" => (P99_FROM, p99),
+        "max" => (1, max),
+        _ => return None,
+    };
+    (distribution.count >= from).then_some(value)
+}
+
+/// `p50 121 µs, max 1.03 s`: those of these names that can be told; `None` without a value.
+fn quantiles(distribution: &Distribution, names: &[&str]) -> Option<String> {
+    distribution.summary?;
+    let told: Vec<String> = names
+        .iter()
+        .filter_map(|name| {
+            let value = quantile(distribution, name)?;
+            Some(format!("{name} {}", units::seconds(value)))
+        })
+        .collect();
+    Some(told.join(", "))
 }
 
 /// Those that are not zero, `, ` between them.

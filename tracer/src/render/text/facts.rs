@@ -1,7 +1,7 @@
 //! What fits a sentence: quantiles, the life table's estimate, ends by reason,
 //! orphans, closes, connects. What is zero is not said, what is not known is.
 
-use super::{TOO_SHORT_S, named_counts};
+use super::{TOO_SHORT_S, named_counts, quantiles};
 use crate::model::snapshot::{Distribution, FinWait2Ends, Snapshot, TimeWaitEnds};
 use crate::render::line::{Block, Line, Tone, wrapped};
 use crate::units::{count, counted, edge, percent, percent_of, seconds};
@@ -13,8 +13,8 @@ const NAME: usize = 10;
 pub(super) fn blocks(snapshot: &Snapshot, width: usize) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut say = |name: &'static str, text: &str| blocks.push(fact(name, text, width));
-    say("Ends", &ends(snapshot));
     say("Estimate", &estimate(snapshot));
+    say("Ends", &ends(snapshot));
     say("Lives", &lives(snapshot));
     if let Some(text) = orphans(snapshot) {
         say("FIN_WAIT2", &text);
@@ -104,15 +104,11 @@ fn shares(reasons: &[(&str, u64)]) -> Option<(u64, String)> {
 
 fn lives(snapshot: &Snapshot) -> String {
     let lifetime = &snapshot.time_wait.lifetime_s;
-    let mut text = match lifetime.distribution.summary {
-        Some(summary) => format!(
-            "of {}: min {}, p50 {}, p90 {}, p99 {}, max {}",
-            counted(lifetime.distribution.count, "whole life").replace("lifes", "lives"),
-            seconds(summary.min),
-            seconds(summary.p50),
-            seconds(summary.p90),
-            seconds(summary.p99),
-            seconds(summary.max)
+    let names = ["min", "p50", "p90", "p99", "max"];
+    let mut text = match quantiles(&lifetime.distribution, &names) {
+        Some(quantiles) => format!(
+            "of {}: {quantiles}",
+            counted(lifetime.distribution.count, "whole life", "whole lives"),
         ),
         None => "no whole life seen yet".to_owned(),
     };
@@ -199,12 +195,8 @@ fn orphans(snapshot: &Snapshot) -> Option<String> {
     if !ends.is_empty() {
         text += &format!("; ended: {ends}");
     }
-    if let Some(summary) = orphan.lifetime_s.summary {
-        text += &format!(
-            "; lived p50 {}, max {}",
-            seconds(summary.p50),
-            seconds(summary.max)
-        );
+    if let Some(quantiles) = quantiles(&orphan.lifetime_s, &["p50", "max"]) {
+        text += &format!("; lived {quantiles}");
     }
     Some(text)
 }
@@ -252,13 +244,10 @@ fn connects(snapshot: &Snapshot) -> String {
 }
 
 fn latency(distribution: &Distribution) -> Option<String> {
-    let summary = distribution.summary?;
+    let quantiles = quantiles(distribution, &["p50", "p99", "max"])?;
     Some(format!(
-        "latency of {}: p50 {}, p99 {}, max {}",
-        count(distribution.count),
-        seconds(summary.p50),
-        seconds(summary.p99),
-        seconds(summary.max)
+        "latency of {}: {quantiles}",
+        count(distribution.count)
     ))
 }
 

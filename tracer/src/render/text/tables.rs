@@ -2,6 +2,7 @@
 //! namespaces, and the time spent in the other states. Five rows each; what
 //! was left out is said.
 
+use super::quantile;
 use crate::analysis::advise::{KNEE, Load};
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
@@ -23,26 +24,29 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
         .ports
         .iter()
         .any(|port| port.netns != snapshot.ports[0].netns);
-    let columns = 14 + 8 + 8 + 9 + 10;
-    let netns = if several && width >= ADDRESSES + columns + 12 + 11 {
-        12
-    } else {
+    let netns = if several { 12 } else { 0 };
+    // Equal addresses of two namespaces have to be told apart: where room is
+    // scarce, the share goes, which the column before it implies.
+    let share = if several && width < ADDRESSES + 14 + 8 + 8 + 9 + 10 + netns {
         0
+    } else {
+        8
     };
+    let columns = 14 + share + 8 + 9 + 10 + netns;
     let time_wait = if width >= ADDRESSES + columns + 11 {
         11
     } else {
         0
     };
     let addresses = width
-        .saturating_sub(columns + netns + time_wait)
+        .saturating_sub(columns + time_wait)
         .clamp(ADDRESSES, 60);
     let row = |cells: [&str; 8]| {
         let [
             netns_cell,
             pair,
             used,
-            share,
+            share_cell,
             time_wait_cell,
             connects,
             limit,
@@ -53,13 +57,18 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
         } else {
             String::new()
         };
+        let share = if share > 0 {
+            format!("{share_cell:>share$}")
+        } else {
+            String::new()
+        };
         let time_wait = if time_wait > 0 {
             format!("{time_wait_cell:>time_wait$}")
         } else {
             String::new()
         };
         format!(
-            "{netns}{pair:<addresses$}{used:>14}{share:>8}{time_wait}{connects:>8}{limit:>9}{full:>10}"
+            "{netns}{pair:<addresses$}{used:>14}{share}{time_wait}{connects:>8}{limit:>9}{full:>10}"
         )
     };
     let heading = row([
@@ -95,6 +104,7 @@ pub(super) fn ports(snapshot: &Snapshot, width: usize) -> Option<Block> {
     lines.extend(more(
         hidden(snapshot.ports.len()) + snapshot.left_out.destinations,
         "destination",
+        "destinations",
     ));
     Some(Block::new("ports", lines))
 }
@@ -122,8 +132,11 @@ fn hidden(rows: usize) -> u64 {
     rows.saturating_sub(ROWS) as u64
 }
 
-fn more(hidden: u64, noun: &str) -> Option<Line> {
-    (hidden > 0).then(|| Line::of(Tone::Faint, format!("{} not shown", counted(hidden, noun))))
+fn more(hidden: u64, one: &str, many: &str) -> Option<Line> {
+    (hidden > 0).then(|| {
+        let rest = counted(hidden, one, many);
+        Line::of(Tone::Faint, format!("{rest} not shown"))
+    })
 }
 
 pub(super) fn owners(snapshot: &Snapshot, width: usize) -> Option<Block> {
@@ -242,7 +255,11 @@ pub(super) fn namespaces(snapshot: &Snapshot, width: usize) -> Option<Block> {
         );
         lines.push(Line::of(Tone::Plain, text));
     }
-    lines.extend(more(hidden(snapshot.namespaces.len()), "namespace"));
+    lines.extend(more(
+        hidden(snapshot.namespaces.len()),
+        "namespace",
+        "namespaces",
+    ));
     Some(Block::new("namespaces", lines))
 }
 
@@ -252,14 +269,15 @@ pub(super) fn other_lives(snapshot: &Snapshot) -> Option<Block> {
         format!("{:<11} {:>9} {:>9} {:>9}", "TIME IN", "LEFT", "p50", "p99"),
     )];
     for (state, distribution) in &snapshot.in_state_s {
-        if let Some(summary) = distribution.summary {
+        let cell = |name| quantile(distribution, name).map_or("-".to_owned(), seconds);
+        if distribution.count > 0 {
             lines.push(Line::of(
                 Tone::Plain,
                 format!(
                     "{state:<11} {:>9} {:>9} {:>9}",
                     count(distribution.count),
-                    seconds(summary.p50),
-                    seconds(summary.p99)
+                    cell("p50"),
+                    cell("p99")
                 ),
             ));
         }
