@@ -22,7 +22,7 @@ use crate::model::event::{Address, Arming, Event, Moment, Reason, State, Step, T
 use crate::model::event::{Family, Netns as Inode};
 
 /// For what the kernel owes us on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Once something has failed, more will: what holds shows at once.
 const IMPATIENCE: Duration = Duration::from_millis(300);
@@ -55,13 +55,14 @@ pub(super) struct Birth {
 impl Scene {
     pub(super) fn new(facts: &Facts) -> Result<Scene> {
         let netns = Netns::new()?;
-        // Seen without a filter, so that a namespace read wrong is seen as such.
+        // The machine may be busy: its own sockets must not fill the ring.
         let mut tracer = Tracer::load(
             facts,
             &Wanted {
+                netns: Some(Inode(netns.inode())),
+                family: None,
                 ring_bytes: RING_BYTES,
                 tell_all: true,
-                ..Wanted::default()
             },
         )?;
         tracer.attach()?;
@@ -92,7 +93,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the events so far satisfy `look`. Those of other namespaces are
+    /// Waits until the events so far satisfy `look`. Any of another namespace is
     /// left out: kernel addresses, by which events belong together, are used again.
     pub(super) fn until<T>(
         &mut self,
