@@ -83,7 +83,7 @@ pub(crate) const LANES: [Lane; 2] = [
             ("loss::", OTHER_LANE),
             ("owners::", OTHER_LANE),
         ],
-        limit: Duration::from_secs(300),
+        limit: Duration::from_secs(900),
     },
     // Ordering and per-CPU races, under lockdown.
     Lane {
@@ -98,7 +98,7 @@ pub(crate) const LANES: [Lane; 2] = [
             ("ends::", OTHER_LANE),
             ("errors::", OTHER_LANE),
         ],
-        limit: Duration::from_secs(300),
+        limit: Duration::from_secs(900),
     },
 ];
 
