@@ -57,8 +57,6 @@ pub struct Cpu {
     /// Timer of the half-open request whose handler is running; 0: none.
     pub request_expiring: u64,
     pub in_hand: [InHand; IN_HAND],
-    /// Which of them is given up next, where all are taken.
-    pub oldest: u64,
 }
 
 #[map]

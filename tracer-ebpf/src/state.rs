@@ -13,7 +13,7 @@ use crate::{
     emit::{emit, emit_quietly, lost, tell_all},
     facts::{Object, family_wanted, layout, member, netns_wanted, option, probe},
     minisocket,
-    percpu::{Cpu, IN_HAND, InHand, cpu},
+    percpu::{Cpu, InHand, cpu},
     process,
 };
 
@@ -46,8 +46,11 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
     if member::<u16>(sk, layout!(sk_protocol)) != IPPROTO_TCP {
         return;
     }
+    let family: u16 = member(sk, layout!(sk_family));
+    if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
+        return;
+    }
     let Some(cpu) = cpu() else { return };
-    // Before any filter: what the kernel skipped is counted without one, too.
     match chance {
         Chance::First => take_in_hand(cpu, sk, from, to),
         Chance::Second => {
@@ -56,10 +59,6 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
             }
             lost(|losses| losses.rescued += 1);
         }
-    }
-    let family: u16 = member(sk, layout!(sk_family));
-    if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
-        return;
     }
     if to == CLOSE && went_on_as_minisocket(cpu, sk, family, from) {
         return;
@@ -171,19 +170,17 @@ fn in_hand(sk: Object, from: u32, to: u32) -> InHand {
 #[inline(always)]
 fn take_in_hand(cpu: &mut Cpu, sk: Object, from: u32, to: u32) {
     let event = in_hand(sk, from, to);
-    let place = if cpu.in_hand[0].sk == 0 {
-        0
-    } else if cpu.in_hand[1].sk == 0 {
-        1
-    } else if cpu.in_hand[2].sk == 0 {
-        2
-    } else if cpu.in_hand[3].sk == 0 {
-        3
-    } else {
-        // Interrupted within the second program, an event leaves its place taken.
-        cpu.oldest = (cpu.oldest + 1) % IN_HAND as u64;
-        cpu.oldest as usize & (IN_HAND - 1)
-    };
+    let mut place = 0;
+    // A place whose owner was interrupted away for good is taken over last.
+    if cpu.in_hand[0].sk != 0 {
+        if cpu.in_hand[1].sk == 0 {
+            place = 1;
+        } else if cpu.in_hand[2].sk == 0 {
+            place = 2;
+        } else {
+            place = 3;
+        }
+    }
     cpu.in_hand[place] = event;
 }
 

@@ -42,6 +42,9 @@ const FACTS_EVERY: u32 = 10;
 /// A resync costs what `ss` does, so there is no more than one in this time.
 const RESYNC: Duration = Duration::from_millis(400);
 
+/// Half-open requests are counted at rest no more often than this.
+const COUNT_REQUESTS: Duration = Duration::from_secs(1);
+
 /// Where snapshots and happenings go; each says whether it wants more.
 pub trait Sink {
     fn happening(&mut self, happening: &Happening, names: &mut Names) -> Result<More>;
@@ -104,6 +107,9 @@ struct Watch {
     witnessed: u32,
     last_resync: Moment,
     last_requests: Vec<(Netns, u64, u64)>,
+    /// What stood when they were last counted at rest.
+    counted_requests: Vec<(Netns, u64, u64)>,
+    last_count: Moment,
     last_lost: Lost,
     undecided: Vec<Address>,
 }
@@ -141,6 +147,8 @@ impl Session {
             witnessed: 1,
             last_resync: started,
             last_requests: Vec::new(),
+            counted_requests: Vec::new(),
+            last_count: Moment(0),
             last_lost: Lost::default(),
             undecided: Vec::new(),
         };
@@ -332,11 +340,19 @@ impl Watch {
             ledger.apply(answer, tell);
         }
 
-        // Half-open requests that moved while they were counted are counted
-        // again once they stand still.
-        if ledger.inexact_requests() && requests == self.last_requests {
+        // Their gauge has no other witness: whenever it stands still after it
+        // moved, they are counted. Until then an inexact anchor is good enough.
+        if now.since(self.last_count) >= COUNT_REQUESTS {
             for namespace in &map.known {
-                count_requests(tracer, namespace, ledger, false, tell)?;
+                let is_here = |at: &&(Netns, u64, u64)| at.0 == Netns(namespace.inode);
+                let here = requests.iter().find(is_here);
+                let still = here.is_some() && here == self.last_requests.iter().find(is_here);
+                if still && here != self.counted_requests.iter().find(is_here) {
+                    self.last_count = now;
+                    count_requests(tracer, namespace, ledger, false, tell)?;
+                    self.counted_requests.retain(|at| !is_here(&at));
+                    self.counted_requests.extend(here);
+                }
             }
         }
         self.last_requests = requests;

@@ -281,15 +281,6 @@ impl Ledger {
             .map(|&slot| Address(self.stories.at(slot).key))
     }
 
-    /// Half-open requests moved while a seed counted them: to be counted again
-    /// in a quiet moment.
-    #[must_use]
-    pub fn inexact_requests(&self) -> bool {
-        self.namespaces
-            .iter()
-            .any(|namespace| namespace.requests.inexact)
-    }
-
     /// Time has come to `at`, and every event before has been applied: what
     /// waited for that is settled.
     #[inline(always)]
