@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{output, run};
 use crate::toolchain::{Toolchain, root};
-use crate::{ebpf, say, setup, suite, vm};
+use crate::{ebpf, say, setup, suite};
 
 /// What the tests against the kernel call: a program, its Debian package, and
 /// what for.
@@ -22,10 +22,6 @@ const NEEDED: [(&str, &str, &str); 3] = [
         "is the second tracer of the test with a crowded kernel",
     ),
 ];
-
-/// A kernel that is not the machine's own, and far enough from the newest; all of
-/// them take minutes (`cargo xtask vm`).
-const ANOTHER: &str = "6.1";
 
 pub(crate) fn ci(target: &Path) -> Result<()> {
     install(&NEEDED)?;
@@ -41,9 +37,7 @@ pub(crate) fn ci(target: &Path) -> Result<()> {
     heading("the eBPF object is what its sources give")?;
     ebpf::check(&toolchain, target)?;
     heading("tests")?;
-    suite::test(false)?;
-    heading("the tests against another kernel")?;
-    vm::vm(&[ANOTHER.to_owned()], None, None)
+    suite::test(false)
 }
 
 pub(crate) fn lint(toolchain: &Toolchain, target: &Path) -> Result<()> {
