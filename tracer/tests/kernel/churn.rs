@@ -25,12 +25,10 @@ pub(crate) fn check_births(netns: &Netns, before: &Mib, snapshot: &Value) -> Res
         Mib::read(netns)?.births() - before.births()
     };
     let (seen, lost) = (truth::births(snapshot), truth::lost(snapshot));
+    // Where something was lost, a birth told late may meet a minisocket that the
+    // resync has counted already: more are seen than made, within the loss.
     ensure!(
-        seen <= kernel,
-        "{seen} births seen, but the kernel made {kernel}: {snapshot:#}"
-    );
-    ensure!(
-        kernel - seen <= lost,
+        kernel.abs_diff(seen) <= lost,
         "the kernel made {kernel} births; {seen} were seen and {lost} reported lost: {snapshot:#}"
     );
     Ok(())
