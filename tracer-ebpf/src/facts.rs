@@ -4,9 +4,9 @@
 //! verifier knows each value and checks every access against the kernel's own
 //! type information as if the offset stood in the source.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use tracer_common::layout::{CALLERS as N, Caller, Callers, Layout, Options};
 
 #[unsafe(no_mangle)]
@@ -94,6 +94,50 @@ pub fn probe<T: Copy + Default>(address: u64, offset: u32) -> T {
     let from = (address + u64::from(offset)) as *const T;
     // SAFETY: the helper checks the address and fails softly.
     unsafe { bpf_probe_read_kernel(from) }.unwrap_or_default()
+}
+
+/// Words of a `sock_common` that are read at once: all that tells one
+/// connection from another lies in them.
+const COMMON_WORDS: usize = 10;
+
+/// The beginning of a `sock_common` of which the verifier knows nothing. Several
+/// members for the price of one read, which is most of what a birth costs.
+pub struct SockCommon {
+    address: u64,
+    words: [u64; COMMON_WORDS],
+}
+
+impl SockCommon {
+    #[inline(always)]
+    pub fn read(address: u64) -> Self {
+        let mut words = MaybeUninit::<[u64; COMMON_WORDS]>::uninit();
+        // SAFETY: the buffer is ours and its size is given; the helper checks
+        // the address, and fills the buffer with zeros where it fails.
+        let words = unsafe {
+            generated::bpf_probe_read_kernel(
+                words.as_mut_ptr().cast(),
+                size_of::<[u64; COMMON_WORDS]>() as u32,
+                address as *const c_void,
+            );
+            words.assume_init()
+        };
+        Self { address, words }
+    }
+
+    /// A member; where this kernel has it further back, it is read by itself.
+    #[inline(always)]
+    pub fn member<T: Copy + Default>(&self, offset: u32) -> T {
+        if offset as usize + size_of::<T>() > size_of::<[u64; COMMON_WORDS]>() {
+            return probe(self.address, offset);
+        }
+        // SAFETY: within the words, as just seen, and a plain integer.
+        unsafe {
+            (&raw const self.words)
+                .byte_add(offset as usize)
+                .cast::<T>()
+                .read_volatile()
+        }
+    }
 }
 
 pub enum TimerOwner {

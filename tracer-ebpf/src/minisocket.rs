@@ -16,7 +16,9 @@ use tracer_common::{
 
 use crate::{
     emit::{emit, tell_all},
-    facts::{Object, family_wanted, layout, member, netns_at, netns_wanted, option, probe},
+    facts::{
+        Object, SockCommon, family_wanted, layout, member, netns_at, netns_wanted, option, probe,
+    },
     percpu::{BirthNote, CancelNote, Cpu, cpu},
     process, stack,
     state::{current_pid, put_v4},
@@ -91,21 +93,22 @@ pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
     // A note still there means that its full socket was interrupted before its
     // step to CLOSE. Userspace will join the two by their addresses.
     flush_birth(cpu);
+    let common = SockCommon::read(minisocket);
     cpu.birth = BirthNote {
         timer: timer as u64,
         time_ns,
-        net: probe(minisocket, layout!(sk_net)),
-        addrpair: probe(minisocket, layout!(sk_addrpair)),
+        net: common.member(layout!(sk_net)),
+        addrpair: common.member(layout!(sk_addrpair)),
         v6_daddr_end: if layout!(sk_v6_daddr) == 0 {
             0
         } else {
-            probe(minisocket, layout!(sk_v6_daddr) + 8)
+            common.member(layout!(sk_v6_daddr) + 8)
         },
-        hash: probe(minisocket, layout!(sk_hash)),
+        hash: common.member(layout!(sk_hash)),
         expires: arming.expires,
         timeout: arming.timeout,
-        dport: probe(minisocket, layout!(sk_dport)),
-        family: probe(minisocket, layout!(sk_family)),
+        dport: common.member(layout!(sk_dport)),
+        family: common.member(layout!(sk_family)),
         substate: u32::from(substate(minisocket)),
         unused: 0,
     };
@@ -146,7 +149,7 @@ pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
         return;
     }
     if meaning == Reason::ReusedByConnect as u32 || meaning == Reason::ReusedByBoundConnect as u32 {
-        process::name(ctx);
+        process::name(ctx, note.time_ns);
     }
     if meaning == Reason::Unknown as u32 {
         debug!(

@@ -57,6 +57,9 @@ pub struct Cpu {
     /// Timer of the half-open request whose handler is running; 0: none.
     pub request_expiring: u64,
     pub in_hand: [InHand; IN_HAND],
+    /// Which place is taken next where none is free.
+    pub next_place: u32,
+    pub unused: u32,
 }
 
 #[map]

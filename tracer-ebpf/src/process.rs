@@ -6,7 +6,7 @@ use aya_ebpf::{
     EbpfContext,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-        bpf_ktime_get_ns, generated::bpf_get_current_comm,
+        generated::bpf_get_current_comm,
     },
     macros::map,
     maps::PerCpuArray,
@@ -20,6 +20,9 @@ use crate::{
 
 const PF_KTHREAD: u32 = 0x0020_0000;
 const PLACES: u32 = 64;
+/// A thread found to be known is not looked at again for so long: asking for its
+/// name and cgroup costs as much as a record. Nanoseconds.
+const TRUSTED: u64 = 50_000_000;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -27,9 +30,9 @@ struct Known {
     /// The thread's own name, which changes with an exec.
     comm: [u64; 2],
     cgroup: u64,
-    pid: u32,
-    /// 1 once something was told: pid 0 is somebody too.
-    told: u32,
+    thread: u64,
+    /// When this was last compared with the thread; 0: never.
+    time_ns: u64,
 }
 
 /// Threads whose processes this CPU has told of, by the low bits of their id.
@@ -39,19 +42,23 @@ static PROCESSES: PerCpuArray<Known> = PerCpuArray::with_max_entries(PLACES, 0);
 /// Sends the name and cgroup of the current process unless this CPU has sent
 /// just that for the current thread before.
 #[inline(always)]
-pub fn name(_ctx: &impl EbpfContext) {
+pub fn name(_ctx: &impl EbpfContext, now_ns: u64) {
     let thread = bpf_get_current_pid_tgid();
-    let pid = (thread >> 32) as u32;
     let Some(known) = PROCESSES.get_ptr_mut(thread as u32 % PLACES) else {
         return;
     };
     // SAFETY: per-CPU memory; an interrupt that writes here at worst makes us
     // tell once more.
     let known = unsafe { &mut *known };
+    if known.thread == thread && now_ns.wrapping_sub(known.time_ns) < TRUSTED {
+        return;
+    }
     let comm = comm();
     // SAFETY: the helper has no preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    if known.told == 1 && known.pid == pid && known.cgroup == cgroup && known.comm == comm {
+    if known.time_ns != 0 && known.thread == thread && known.cgroup == cgroup && known.comm == comm
+    {
+        known.time_ns = now_ns;
         return;
     }
     // SAFETY: the helper has no preconditions.
@@ -60,9 +67,8 @@ pub fn name(_ctx: &impl EbpfContext) {
     let sent = emit(Process {
         head: Head {
             address: cgroup,
-            // SAFETY: the helper has no preconditions.
-            stamp: Stamp::new(unsafe { bpf_ktime_get_ns() }, 0, 0),
-            pid,
+            stamp: Stamp::new(now_ns, 0, 0),
+            pid: (thread >> 32) as u32,
             kind: kind::PROCESS,
             detail: u8::from(flags & PF_KTHREAD != 0),
             error: 0,
@@ -74,8 +80,8 @@ pub fn name(_ctx: &impl EbpfContext) {
         *known = Known {
             comm,
             cgroup,
-            pid,
-            told: 1,
+            thread,
+            time_ns: now_ns,
         };
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     emit::{emit, emit_quietly, lost, tell_all},
     facts::{Object, family_wanted, layout, member, netns_wanted, option, probe},
     minisocket,
-    percpu::{Cpu, InHand, cpu},
+    percpu::{Cpu, IN_HAND, InHand, cpu},
     process,
 };
 
@@ -41,16 +41,9 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
     let sk: Object = ctx.arg(0);
     let from: u32 = ctx.arg(1);
     let to: u32 = ctx.arg(2);
-    // DCCP and SCTP fire the same tracepoint, and so does MPTCP for what it
-    // builds on top of its TCP subflows.
-    if member::<u16>(sk, layout!(sk_protocol)) != IPPROTO_TCP {
-        return;
-    }
-    let family: u16 = member(sk, layout!(sk_family));
-    if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
-        return;
-    }
     let Some(cpu) = cpu() else { return };
+    // Before any filter: the kernel counts what it skipped of everybody's
+    // events, and what was rescued is counted against it.
     match chance {
         Chance::First => take_in_hand(cpu, sk, from, to),
         Chance::Second => {
@@ -60,22 +53,32 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
             lost(|losses| losses.rescued += 1);
         }
     }
+    // DCCP and SCTP fire the same tracepoint, and so does MPTCP for what it
+    // builds on top of its TCP subflows.
+    if member::<u16>(sk, layout!(sk_protocol)) != IPPROTO_TCP {
+        return;
+    }
+    let family: u16 = member(sk, layout!(sk_family));
+    if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
+        return;
+    }
     if to == CLOSE && went_on_as_minisocket(cpu, sk, family, from) {
         return;
     }
 
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
     let opens = from == CLOSE || from == LISTEN;
     if (from == CLOSE && (to == SYN_SENT || to == LISTEN))
         || (from == ESTABLISHED && to == FIN_WAIT1)
         || (from == CLOSE_WAIT && to == LAST_ACK)
     {
         // The current process is the socket's owner at these steps.
-        process::name(ctx);
+        process::name(ctx, now_ns);
     }
     let head = Head {
         address: sk as u64,
-        // SAFETY: the helper has no preconditions.
-        stamp: Stamp::new(unsafe { bpf_ktime_get_ns() }, from as u8, to as u8),
+        stamp: Stamp::new(now_ns, from as u8, to as u8),
         pid: current_pid(),
         kind: kind::STEP,
         detail: family as u8,
@@ -169,19 +172,22 @@ fn in_hand(sk: Object, from: u32, to: u32) -> InHand {
 
 #[inline(always)]
 fn take_in_hand(cpu: &mut Cpu, sk: Object, from: u32, to: u32) {
-    let event = in_hand(sk, from, to);
     let mut place = 0;
-    // A place whose owner was interrupted away for good is taken over last.
     if cpu.in_hand[0].sk != 0 {
         if cpu.in_hand[1].sk == 0 {
             place = 1;
         } else if cpu.in_hand[2].sk == 0 {
             place = 2;
-        } else {
+        } else if cpu.in_hand[3].sk == 0 {
             place = 3;
+        } else {
+            // None is free: notes that nobody came for, because the second
+            // program was skipped or does not stand by. They go in turn.
+            cpu.next_place = cpu.next_place.wrapping_add(1);
+            place = (cpu.next_place % IN_HAND as u32) as usize;
         }
     }
-    cpu.in_hand[place] = event;
+    cpu.in_hand[place] = in_hand(sk, from, to);
 }
 
 #[inline(always)]

@@ -4,6 +4,13 @@
 //! Nothing is decided here; [`Cli::into_request`] turns the words into the
 //! plain options of [`crate::options`].
 
+mod compare;
+mod doctor;
+mod explain;
+mod lab;
+mod record;
+mod report;
+mod trial;
 mod values;
 
 use std::time::Duration;
@@ -11,12 +18,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
+use crate::lab::shape::Shape;
 use crate::model::event::Family;
-use crate::model::filter::{Filter, Network};
+use crate::model::filter::{Cgroup, Filter, Network, Processes};
 use crate::model::state_set::StateSet;
 use crate::options::{
-    Color, DEFAULT_RING_BYTES, DoctorOptions, EventsOptions, LiveForm, LiveOptions, NetnsChoice,
-    Scope,
+    Color, CompareOptions, DEFAULT_RING_BYTES, DoctorOptions, EventsOptions, ExplainOptions,
+    LiveForm, LiveOptions, NetnsChoice, RecordOptions, ReportOptions, Scope, TrialOptions,
 };
 
 const EXAMPLES: &str = "\
@@ -25,6 +33,8 @@ Examples:
   twtrace --json --duration 1m       the same as JSON Lines, for a minute
   twtrace events --state time-wait   every TIME_WAIT that begins and ends
   twtrace doctor                     what this host lacks to run it, if anything
+  twtrace explain tcp_tw_reuse       what a sysctl, or a state, means
+  twtrace lab --close server         watch a load of its own, in private namespaces
 
 Exit status: 0 done, 1 a negative answer, 2 an error, 3 undecided.";
 
@@ -37,12 +47,6 @@ Examples:
 
 With --json each line is one snapshot, one an interval and one at the end; its
 schema is docs/schema/snapshot-1.json. Counters count since the start.";
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  twtrace doctor
-  twtrace doctor --self-test      after an update of the kernel
-  twtrace doctor --json | jq -r '.checks[] | select(.remedy) | .remedy'";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:
@@ -101,13 +105,76 @@ enum Verb {
     #[command(after_long_help = EVENTS_EXAMPLES)]
     Events(Box<EventsArgs>),
 
-    /// What this host offers, what is missing to run, and how it is set
+    /// What is missing to run, how near the limits are, and how this host is set
     ///
     /// Says of each thing the tracer needs whether it is there and, if not,
-    /// what to do. Then what bears on TIME_WAIT in each network namespace. The
-    /// exit status is 1 if something that is needed is missing.
-    #[command(after_long_help = DOCTOR_EXAMPLES)]
-    Doctor(DoctorArgs),
+    /// what to do. Then, after watching for a few seconds: how near clients are
+    /// to running out of local ports, and network namespaces to
+    /// tcp_max_tw_buckets; what TIME_WAITs cost in memory; what each namespace
+    /// is set to, and what a reboot would undo; what somebody who set it so may
+    /// have believed, and the measurement that refutes it.
+    ///
+    /// It changes nothing. The exit status is 1 if something that is needed is
+    /// missing.
+    #[command(after_long_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
+
+    /// What a TCP state means, or what a sysctl can and cannot do
+    ///
+    /// Of a state: who waits there for whom, what ends it, in the words that
+    /// twtrace prints, and when many of them hurt. Of a sysctl: what it is set to
+    /// in each network namespace, when a change is felt and by whom, what it can
+    /// and cannot do, and how that is known. Needs no privileges.
+    #[command(after_long_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
+
+    /// A verb in private network namespaces, under a load of its own
+    ///
+    /// Makes two network namespaces joined by a veth pair, has a client in one
+    /// connect to a server in the other at a steady rate, and runs the verb on
+    /// them. This machine's own sockets and sysctls are left alone, and nothing
+    /// remains when it ends, however it ends.
+    #[command(after_long_help = lab::EXAMPLES)]
+    Lab(lab::LabArgs),
+
+    /// Keep what happens in a file, interval by interval
+    ///
+    /// Writes JSON Lines: how this host and each network namespace are set, then
+    /// a frame an interval with everything that moved in it, a line whenever a
+    /// sysctl is changed, and an end. Its size follows the time, not the load.
+    /// It can be read at any moment, and however the run ended.
+    ///
+    /// Records for 130 s, which is two lives of a TIME_WAIT, unless told
+    /// otherwise or as long as COMMAND runs.
+    #[command(after_long_help = record::EXAMPLES)]
+    Record(Box<record::RecordArgs>),
+
+    /// Show a recording: the whole run, and its course
+    #[command(after_long_help = report::EXAMPLES)]
+    Report(report::ReportArgs),
+
+    /// What differs between before and after, with a verdict in words
+    ///
+    /// Compares two recordings, or the parts of one before and after its sysctls
+    /// changed. What decides is chosen from what those sysctls can do, not from
+    /// what moved. How far such figures differ by themselves is measured on the
+    /// recording before the change, and what is called different differs by more.
+    ///
+    /// It is a comparison of before and after, not a controlled one: whatever
+    /// else changed at that time is in it too.
+    #[command(after_long_help = compare::EXAMPLES)]
+    Compare(compare::CompareArgs),
+
+    /// Does changing a sysctl do anything? Tried in a lab
+    ///
+    /// Eight pairs of private network namespaces run the same load side by side.
+    /// In four of them, chosen by lot, the sysctl has the new value. What sets
+    /// these apart from the others is told, with how sure that is, in a little
+    /// more than two minutes. This machine's own sysctls are left alone.
+    ///
+    /// So far it runs in a lab only: `twtrace lab -- trial --set KEY=VALUE`.
+    #[command(after_long_help = trial::EXAMPLES)]
+    Trial(trial::TrialArgs),
 }
 
 /// What a command line asks for.
@@ -116,29 +183,46 @@ pub enum Request {
     Live(LiveOptions),
     Events(EventsOptions),
     Doctor(DoctorOptions),
+    Explain(ExplainOptions),
+    Trial(TrialOptions),
+    Lab { shape: Shape, verb: Box<Request> },
+    Record(RecordOptions),
+    Report(ReportOptions),
+    Compare(CompareOptions),
+}
+
+impl Request {
+    /// Which sockets it wants to see, where it wants to see any.
+    pub fn scope_mut(&mut self) -> Option<&mut Scope> {
+        match self {
+            Request::Live(options) => Some(&mut options.scope),
+            Request::Events(options) => Some(&mut options.scope),
+            Request::Record(options) => Some(&mut options.scope),
+            Request::Doctor(_)
+            | Request::Explain(_)
+            | Request::Trial(_)
+            | Request::Lab { .. }
+            | Request::Report(_)
+            | Request::Compare(_) => None,
+        }
+    }
 }
 
 impl Cli {
-    #[must_use]
-    pub fn into_request(self) -> (Request, LevelFilter) {
-        match self.verb {
+    /// Fails where the words of a verb within a verb are no command line.
+    pub fn into_request(self) -> Result<(Request, LevelFilter), clap::Error> {
+        Ok(match self.verb {
             None => self.live.into_request(),
             Some(Verb::Live(live)) => live.into_request(),
             Some(Verb::Events(events)) => events.into_request(),
-            Some(Verb::Doctor(doctor)) => {
-                let DoctorArgs {
-                    self_test,
-                    json,
-                    told,
-                } = doctor;
-                let options = DoctorOptions {
-                    self_test,
-                    json,
-                    color: told.color.into(),
-                };
-                (Request::Doctor(options), told.log_level())
-            }
-        }
+            Some(Verb::Doctor(doctor)) => doctor.into_request(),
+            Some(Verb::Explain(explain)) => explain.into_request(),
+            Some(Verb::Lab(lab)) => lab.into_request()?,
+            Some(Verb::Record(record)) => record.into_request(),
+            Some(Verb::Report(report)) => report.into_request(),
+            Some(Verb::Compare(compare)) => compare.into_request(),
+            Some(Verb::Trial(trial)) => trial.into_request(),
+        })
     }
 }
 
@@ -158,25 +242,6 @@ struct LiveArgs {
 struct EventsArgs {
     #[command(flatten)]
     common: CommonArgs,
-}
-
-#[derive(Debug, Args)]
-struct DoctorArgs {
-    /// Try on this kernel, with sockets of its own, what the figures rest on
-    ///
-    /// Makes connections in a private network namespace, brings each to an end
-    /// of its own, and compares what the tracer sees with what was done. Takes a
-    /// few seconds and touches nothing else. The exit status is 1 if an
-    /// assumption does not hold.
-    #[arg(long, help_heading = SEE)]
-    self_test: bool,
-
-    /// Print one JSON object
-    #[arg(long, help_heading = SHOW)]
-    json: bool,
-
-    #[command(flatten)]
-    told: ToldArgs,
 }
 
 /// What every verb lets its user choose of what it tells.
@@ -204,8 +269,9 @@ const SHOW: &str = "How to show it";
 const LONG: &str = "How long";
 const TRACER: &str = "The tracer itself";
 
+/// Which sockets are counted.
 #[derive(Debug, Args)]
-struct CommonArgs {
+struct ScopeArgs {
     /// Network namespaces: all, self, a name, a path or an inode number
     ///
     /// A name is one that `ip netns` knows, a path a file such as
@@ -213,16 +279,6 @@ struct CommonArgs {
     /// connection within this machine counts at both its ends.
     #[arg(long, value_name = "NETNS", default_value = "all", help_heading = SEE)]
     netns: NetnsChoice,
-
-    /// Only sockets in this state, or group of states
-    ///
-    /// In the spelling of ss or of netstat: time-wait, TIME_WAIT, estab, ...; the
-    /// groups of ss are connected, synchronized, bucket and big. May be given
-    /// more than once. It selects what is shown, not what is counted: `live`
-    /// leaves the other rows out of its table, `events` prints what
-    /// enters or leaves such a state.
-    #[arg(long, value_name = "STATE", value_delimiter = ',', help_heading = SEE)]
-    state: Vec<StateSet>,
 
     /// Only this local port; may be given more than once
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = values::port, help_heading = SEE)]
@@ -243,6 +299,27 @@ struct CommonArgs {
     #[arg(long, value_name = "ADDR[/LEN]", value_delimiter = ',', help_heading = SEE)]
     dst: Vec<Network>,
 
+    /// Only sockets that this process opens or closes; may be given more than once
+    ///
+    /// The kernel knows whose a socket is when it connects, listens or closes,
+    /// so one that was accepted comes into sight when it is closed, and one that
+    /// was there before when it closes. Children have pids of their own.
+    #[arg(long, value_name = "PID", value_delimiter = ',', help_heading = SEE)]
+    pid: Vec<u32>,
+
+    /// Only sockets that processes of this name open or close
+    ///
+    /// The name is what `ps -o comm` prints: at most 15 bytes of it.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = values::comm, help_heading = SEE)]
+    comm: Vec<String>,
+
+    /// Only sockets that processes of this control group open or close
+    ///
+    /// A path below the cgroup v2 mount, such as /system.slice/nginx.service, or
+    /// its directory. The groups below it count too, as they are at the start.
+    #[arg(long, value_name = "PATH", help_heading = SEE)]
+    cgroup: Vec<String>,
+
     /// Only sockets made for IPv4
     #[arg(short = '4', long, help_heading = SEE)]
     ipv4: bool,
@@ -250,11 +327,27 @@ struct CommonArgs {
     /// Only sockets made for IPv6, those that talk to IPv4 hosts included
     #[arg(short = '6', long, help_heading = SEE)]
     ipv6: bool,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    #[command(flatten)]
+    scope: ScopeArgs,
+
+    /// Only sockets in this state, or group of states
+    ///
+    /// In the spelling of ss or of netstat: time-wait, TIME_WAIT, estab, ...; the
+    /// groups of ss are connected, synchronized, bucket and big. May be given
+    /// more than once. It selects what is shown, not what is counted: `live`
+    /// leaves the other rows out of its table, `events` prints what
+    /// enters or leaves such a state.
+    #[arg(long, value_name = "STATE", value_delimiter = ',', help_heading = SEE)]
+    state: Vec<StateSet>,
 
     /// Time between two snapshots, such as 500ms, 1s or 1m
     ///
-    /// In `events`: how often silent steps are looked for, which no tracepoint
-    /// tells.
+    /// In `events`: how often losses are told. Steps that no tracepoint tells
+    /// are looked for at least every 500 ms, whatever is asked for here.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::interval, help_heading = LONG)]
     interval: Duration,
 
@@ -270,6 +363,15 @@ struct CommonArgs {
     #[arg(long, help_heading = SHOW)]
     json: bool,
 
+    #[command(flatten)]
+    ring: RingArgs,
+
+    #[command(flatten)]
+    told: ToldArgs,
+}
+
+#[derive(Debug, Args)]
+struct RingArgs {
     /// Size of the buffer between the kernel and twtrace, such as 4M
     ///
     /// A power of two. What does not fit is counted as lost and put right from
@@ -277,14 +379,12 @@ struct CommonArgs {
     #[arg(long, value_name = "BYTES", default_value_t = RingBytes(DEFAULT_RING_BYTES),
           value_parser = RingBytes::parse, help_heading = TRACER)]
     ring_size: RingBytes,
-
-    #[command(flatten)]
-    told: ToldArgs,
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-impl CommonArgs {
+impl ScopeArgs {
+    /// Every state is shown.
     fn scope(&self) -> Scope {
         // Both flags say what neither says, as in ss.
         let family = match (self.ipv4, self.ipv6) {
@@ -300,13 +400,34 @@ impl CommonArgs {
                 self.dport.clone(),
                 self.src.clone(),
                 self.dst.clone(),
-            ),
+            )
+            .of(Processes {
+                pids: self.pid.clone(),
+                comms: self.comm.clone(),
+                cgroups: self
+                    .cgroup
+                    .iter()
+                    .map(|path| Cgroup {
+                        path: path.clone(),
+                        ids: Vec::new(),
+                    })
+                    .collect(),
+            }),
+            states: StateSet::default(),
+        }
+    }
+}
+
+impl CommonArgs {
+    fn scope(&self) -> Scope {
+        Scope {
             states: self
                 .state
                 .iter()
                 .copied()
                 .reduce(StateSet::union)
                 .unwrap_or_default(),
+            ..self.scope.scope()
         }
     }
 }
@@ -325,7 +446,7 @@ impl LiveArgs {
             interval: common.interval,
             duration: common.duration,
             count: common.count,
-            ring_bytes: common.ring_size.0,
+            ring_bytes: common.ring.ring_size.0,
         };
         (Request::Live(options), common.told.log_level())
     }
@@ -341,7 +462,7 @@ impl EventsArgs {
             interval: common.interval,
             duration: common.duration,
             count: common.count,
-            ring_bytes: common.ring_size.0,
+            ring_bytes: common.ring.ring_size.0,
         };
         (Request::Events(options), common.told.log_level())
     }

@@ -3,9 +3,12 @@
 pub mod analysis;
 pub mod cli;
 pub mod kernel;
+pub mod knowledge;
 pub mod lab;
 pub mod model;
 pub mod options;
+pub mod recorder;
+pub mod recording;
 pub mod render;
 pub mod selftest;
 pub mod session;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Parser as _;
 use log::LevelFilter;
 use tracer::cli::{Cli, Request};
@@ -13,7 +14,9 @@ use tracer::verbs;
 const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    let (request, log_level) = Cli::parse().into_request();
+    let (request, log_level) = Cli::parse()
+        .into_request()
+        .unwrap_or_else(|error| error.exit());
     // Our own rooms, and those of the kernel side; libraries only warn.
     env_logger::Builder::new()
         .filter_level(log_level.min(LevelFilter::Warn))
@@ -21,21 +24,44 @@ fn main() -> ExitCode {
         .filter_module("twtrace", log_level)
         .format_target(false)
         .init();
-    let done = match request {
-        Request::Live(options) => verbs::live::run(&options).map(|()| ExitCode::SUCCESS),
-        Request::Events(options) => verbs::events::run(&options).map(|()| ExitCode::SUCCESS),
-        Request::Doctor(options) => {
-            anstream::ColorChoice::from(options.color).write_global();
-            verbs::doctor::run(&options)
-        }
-    };
-    match done {
+    match perform(request) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "twtrace: {error:#}");
             ExitCode::from(ERROR)
         }
+    }
+}
+
+fn perform(request: Request) -> anyhow::Result<ExitCode> {
+    match request {
+        Request::Live(options) => verbs::live::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Events(options) => verbs::events::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Doctor(options) => {
+            anstream::ColorChoice::from(options.color).write_global();
+            verbs::doctor::run(&options)
+        }
+        Request::Explain(options) => verbs::explain::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Record(options) => verbs::record::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Report(options) => verbs::report::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Compare(options) => verbs::compare::run(&options),
+        Request::Trial(_) => bail!(
+            "a trial of this machine itself is not there yet; `twtrace lab -- trial …` tries the same \
+             change in network namespaces of its own"
+        ),
+        Request::Lab { shape, verb } => match *verb {
+            Request::Trial(options) => {
+                anstream::ColorChoice::from(options.color).write_global();
+                verbs::trial::run(&shape, &options)
+            }
+            mut verb => verbs::lab::run(&shape, |lab| {
+                if let Some(scope) = verb.scope_mut() {
+                    scope.netns = lab.within(&scope.netns);
+                }
+                perform(verb)
+            }),
+        },
     }
 }
 

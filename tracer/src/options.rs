@@ -4,12 +4,16 @@
 //! spelling of a flag is known here, so that a test or another front can ask
 //! for the same.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::kernel::requirements::Reach;
+use crate::lab::setting::Setting;
 use crate::model::filter::Filter;
 use crate::model::state_set::StateSet;
 
@@ -155,7 +159,7 @@ pub struct EventsOptions {
     pub scope: Scope,
     pub json: bool,
     pub color: Color,
-    /// How often silent steps are looked for and losses are told.
+    /// How often losses are told.
     pub interval: Duration,
     /// `None`: until interrupted.
     pub duration: Option<Duration>,
@@ -165,10 +169,83 @@ pub struct EventsOptions {
     pub ring_bytes: u32,
 }
 
+/// Which end of a lab's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabEnd {
+    Client,
+    Server,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialOptions {
+    /// The change: one bundle.
+    pub settings: Vec<Setting>,
+    /// Where it is measured.
+    pub end: LabEnd,
+    /// `None`: until a load from nothing is steady.
+    pub settle: Option<Duration>,
+    pub measure: Duration,
+    /// `None`: one that nobody chose.
+    pub seed: Option<u64>,
+    pub json: bool,
+    pub color: Color,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoctorOptions {
+    /// How long to watch connections for their rates.
+    pub look: Duration,
     /// Try the assumptions about the kernel, with sockets of its own.
     pub self_test: bool,
+    pub json: bool,
+    pub color: Color,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainOptions {
+    /// As it was typed; `None`: list what there is.
+    pub word: Option<String>,
+    pub color: Color,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordOptions {
+    pub scope: Scope,
+    pub output: PathBuf,
+    pub interval: Duration,
+    /// `None`: as long as the command runs.
+    pub duration: Option<Duration>,
+    /// Every event too.
+    pub events: bool,
+    /// What to run meanwhile; empty: nothing.
+    pub command: Vec<OsString>,
+    /// A power-of-two multiple of the page size.
+    pub ring_bytes: u32,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// From its start.
+    Elapsed(Duration),
+    Time(Timestamp),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareOptions {
+    pub before: PathBuf,
+    /// `None`: `before` is split.
+    pub after: Option<PathBuf>,
+    /// Where to split; `None`: where its sysctls changed.
+    pub at: Option<At>,
+    pub json: bool,
+    pub color: Color,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportOptions {
+    pub file: PathBuf,
+    pub states: StateSet,
     pub json: bool,
     pub color: Color,
 }

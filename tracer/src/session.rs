@@ -1,49 +1,41 @@
 //! The one loop: ring, tick, interval, signal -> ledger -> sink.
 //!
-//! It takes stock of the machine, keeps the ledger fed, listens to the
-//! witnesses and takes stock anew when they doubt the counts. What becomes of
-//! snapshots and happenings is the sink's affair.
+//! It says when; what is done then is [`watch`]'s room, and what becomes of
+//! snapshots and happenings is the sink's.
 
-use std::os::unix::fs::MetadataExt;
+mod namespaces;
+mod stall;
+mod watch;
+
+use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
-use log::{debug, warn};
+use log::warn;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::watch::Watch;
 use crate::kernel::cgroup::Cgroups;
-use crate::kernel::netns::{self, Namespace, Search};
+use crate::kernel::clock;
+use crate::kernel::netns::Namespace;
 use crate::kernel::requirements::Facts;
-use crate::kernel::tracer::{Tracer, Wanted};
-use crate::kernel::{clock, counters, sysctl};
-use crate::model::event::{Address, Event, Lost, Moment, Netns, Tick};
+use crate::model::event::Moment;
 use crate::model::happening::Happening;
-use crate::model::ledger::{Config, Frame, Ledger};
+use crate::model::ledger::{Frame, Sums};
 use crate::model::snapshot::{self, Snapshot};
 use crate::options::Scope;
+use crate::recording::Ended;
 
 /// How soon the ring is looked at again after something was in it, and how late
 /// at most where nothing is. It wakes us by itself when it fills.
 const TICK: Duration = Duration::from_millis(20);
-const IDLE_TICK: Duration = Duration::from_millis(160);
+const IDLE_TICK: Duration = Duration::from_millis(320);
 
 /// How often at least the kernel is asked what it does not say by itself, and
 /// doubts are settled, however rarely snapshots are wanted.
 const UPKEEP: Duration = Duration::from_millis(500);
-
-/// How often the kernel's own counters are asked, at most.
-const WITNESS: Duration = Duration::from_millis(900);
-
-/// The sysctls of namespaces already known are read once in so many witnesses.
-const FACTS_EVERY: u32 = 10;
-
-/// A resync costs what `ss` does, so there is no more than one in this time.
-const RESYNC: Duration = Duration::from_millis(400);
-
-/// Half-open requests are counted at rest no more often than this.
-const COUNT_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Where snapshots and happenings go; each says whether it wants more.
 pub trait Sink {
@@ -52,7 +44,18 @@ pub trait Sink {
     /// The happenings of this look at the ring are all told.
     fn flush(&mut self) -> Result<()>;
 
-    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More>;
+    fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More>;
+}
+
+/// A snapshot, and what stands behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    pub snapshot: &'a Snapshot,
+    /// The moment it is of.
+    pub at: Moment,
+    pub sums: Sums<'a>,
+    /// Those in scope, and the ways into them.
+    pub namespaces: &'a [Namespace],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +82,23 @@ pub struct Plan {
 }
 
 /// Runs until the sink has enough, the time is over, or a signal asks to end.
-pub fn run(facts: &Facts, plan: &Plan, sink: &mut impl Sink) -> Result<()> {
+pub fn run(facts: &Facts, plan: &Plan, sink: &mut impl Sink) -> Result<Ended> {
+    run_until(facts, plan, std::future::pending(), sink)
+}
+
+/// The same, and no longer than something else takes: a command.
+pub fn run_until(
+    facts: &Facts,
+    plan: &Plan,
+    command: impl Future<Output = ()>,
+    sink: &mut impl Sink,
+) -> Result<Ended> {
+    let _guard = stall::Guard::start()?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?
-        .block_on(async { Session::start(facts, plan)?.run(plan, sink).await })
+        .block_on(async { Session::start(facts, plan)?.run(plan, command, sink).await })
 }
 
 /// The watch, and what its snapshots are headed with.
@@ -98,66 +112,11 @@ struct Session {
     seq: u64,
 }
 
-/// The kernel side and the ledger it feeds.
-struct Watch {
-    tracer: Tracer,
-    ledger: Ledger,
-    map: NamespaceMap,
-    last_witness: Moment,
-    witnessed: u32,
-    last_resync: Moment,
-    last_requests: Vec<(Netns, u64, u64)>,
-    /// What stood when they were last counted at rest.
-    counted_requests: Vec<(Netns, u64, u64)>,
-    last_count: Moment,
-    last_lost: Lost,
-    undecided: Vec<Address>,
-}
-
 impl Session {
     fn start(facts: &Facts, plan: &Plan) -> Result<Self> {
-        let only = netns::resolve(&plan.scope.netns.to_string()).map_err(|error| anyhow!(error))?;
-        let filter = plan.scope.filter.clone();
-        let mut tracer = Tracer::load(
-            facts,
-            &Wanted {
-                netns: only.as_ref().map(|namespace| Netns(namespace.inode)),
-                family: filter.family(),
-                tell_all: filter.needs_addresses(),
-                ring_bytes: plan.ring_bytes,
-            },
-        )?;
         let host = clock::host().context("cannot tell what host this is")?;
-        let (moment, jiffies) = tracer.clocks()?;
         let started = clock::now();
-        let tick = Tick {
-            hz: host.hz,
-            moment,
-            jiffies,
-        };
-        let config = Config::new(tick, filter.clone(), started);
-        let mut watch = Watch {
-            tracer,
-            ledger: Ledger::new(config),
-            map: NamespaceMap {
-                only,
-                known: Vec::new(),
-            },
-            last_witness: Moment(0),
-            witnessed: 1,
-            last_resync: started,
-            last_requests: Vec::new(),
-            counted_requests: Vec::new(),
-            last_count: Moment(0),
-            last_lost: Lost::default(),
-            undecided: Vec::new(),
-        };
-        // From the first event on each step carries its addresses, so that none
-        // is of a socket unheard of.
-        watch.tracer.tell_all(true)?;
-        watch.tracer.attach()?;
-        watch.take_stock(&mut |_| ())?;
-        debug!("took stock in {:?}", clock::now().since(started));
+        let watch = Watch::start(facts, plan, host.hz)?;
         Ok(Self {
             watch,
             names: Names {
@@ -166,7 +125,7 @@ impl Session {
             },
             scope: snapshot::Scope {
                 netns: plan.scope.netns.to_string(),
-                filter: filter.to_string(),
+                filter: plan.scope.filter.to_string(),
             },
             host,
             started,
@@ -175,7 +134,12 @@ impl Session {
         })
     }
 
-    async fn run(mut self, plan: &Plan, sink: &mut impl Sink) -> Result<()> {
+    async fn run(
+        mut self,
+        plan: &Plan,
+        command: impl Future<Output = ()>,
+        sink: &mut impl Sink,
+    ) -> Result<Ended> {
         let mut logger = match EbpfLogger::init(self.watch.tracer.ebpf_mut()) {
             Ok(logger) => Some(logger),
             Err(error) => {
@@ -206,14 +170,16 @@ impl Session {
             }
         };
         tokio::pin!(over);
+        tokio::pin!(command);
 
-        loop {
+        let ended = loop {
             let more = tokio::select! {
                 biased;
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = hangup.recv() => break,
-                () = &mut over => break,
+                _ = interrupt.recv() => break Ended::Signal,
+                _ = terminate.recv() => break Ended::Signal,
+                _ = hangup.recv() => break Ended::Signal,
+                () = &mut over => break Ended::Duration,
+                () = &mut command => break Ended::Command,
                 _ = snapshots.tick() => {
                     upkeep.reset();
                     self.interval(sink)?
@@ -234,13 +200,20 @@ impl Session {
                 }
             };
             if more == More::Enough {
-                return Ok(());
+                return Ok(Ended::Enough);
             }
-        }
+            if let Some(netns) = self.watch.is_over() {
+                warn!(
+                    "network namespace {} has ended, and with it this run",
+                    netns.0
+                );
+                break Ended::Namespace;
+            }
+        };
         // The last word is not to lag behind the kernel's counters.
-        self.watch.last_witness = Moment(0);
+        self.watch.hasten();
         self.interval(sink)?;
-        Ok(())
+        Ok(ended)
     }
 
     /// Tells what waits in the ring, and whether anything did.
@@ -283,182 +256,14 @@ impl Session {
         let snapshot = self
             .watch
             .ledger
-            .snapshot(frame, &mut |id| cgroups.path(id));
-        sink.snapshot(&snapshot)
+            .snapshot(frame, &mut |id| cgroups.path(id).map(str::to_owned));
+        sink.snapshot(&Taken {
+            snapshot: &snapshot,
+            at,
+            sums: self.watch.ledger.sums(),
+            namespaces: self.watch.namespaces(),
+        })
     }
-}
-
-impl Watch {
-    /// Tells what waits in the ring.
-    fn drain(&mut self, tell: &mut impl FnMut(&Happening)) -> u64 {
-        let ledger = &mut self.ledger;
-        self.tracer.drain(|event| ledger.apply(event, tell))
-    }
-
-    /// Puts the kernel's own figures, the silent steps, the half-open requests
-    /// and the losses to the ledger.
-    fn ask(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
-        let Self {
-            tracer,
-            ledger,
-            map,
-            ..
-        } = self;
-        // Asked before the ring is drained and told after: no answer is then
-        // newer than what the ledger knows.
-        let mut answers = Vec::new();
-        let now = clock::now();
-        if now.since(self.last_witness) >= WITNESS {
-            self.last_witness = now;
-            let new = map.look(Search::Quick)?;
-            let anew = self.witnessed.is_multiple_of(FACTS_EVERY);
-            self.witnessed += 1;
-            for namespace in if anew { &map.known } else { &new } {
-                introduce(ledger, namespace, tell);
-            }
-            for (netns, counters) in counters::read(&map.known) {
-                answers.push(Event::Counters { netns, counters });
-            }
-        }
-        let requests = tracer.requests()?;
-        for &(netns, born, died) in &requests {
-            answers.push(Event::Requests { netns, born, died });
-        }
-        self.undecided.clear();
-        self.undecided.extend(ledger.undecided());
-        tracer.sweep(&self.undecided, |event| answers.push(event.clone()))?;
-        tracer.drain(|event| ledger.apply(event, tell));
-        ledger.pass(now, tell);
-        // First of all the losses: what the witnesses miss may be among them.
-        let lost = tracer.lost()?;
-        if lost != self.last_lost {
-            debug!("lost since the start: {lost:?}");
-            self.last_lost = lost;
-        }
-        ledger.apply(&Event::Lost(lost), tell);
-        for answer in &answers {
-            ledger.apply(answer, tell);
-        }
-
-        // Their gauge has no other witness: whenever it stands still after it
-        // moved, they are counted. Until then an inexact anchor is good enough.
-        if now.since(self.last_count) >= COUNT_REQUESTS {
-            for namespace in &map.known {
-                let is_here = |at: &&(Netns, u64, u64)| at.0 == Netns(namespace.inode);
-                let here = requests.iter().find(is_here);
-                let still = here.is_some() && here == self.last_requests.iter().find(is_here);
-                if still && here != self.counted_requests.iter().find(is_here) {
-                    self.last_count = now;
-                    count_requests(tracer, namespace, ledger, false, tell)?;
-                    self.counted_requests.retain(|at| !is_here(&at));
-                    self.counted_requests.extend(here);
-                }
-            }
-        }
-        self.last_requests = requests;
-        Ok(())
-    }
-
-    /// Takes stock anew where the ledger has reason to doubt its counts.
-    fn settle_doubts(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
-        let now = clock::now();
-        let Some(doubt) = self.ledger.doubts(now) else {
-            return Ok(());
-        };
-        if now.since(self.last_resync) < RESYNC {
-            return Ok(());
-        }
-        debug!("taking stock anew: {doubt}");
-        self.last_resync = now;
-        self.tracer.tell_all(true)?;
-        self.take_stock(tell)?;
-        // What was lost meanwhile is in doubt still.
-        self.ledger.apply(&Event::Lost(self.tracer.lost()?), tell);
-        Ok(())
-    }
-
-    /// Seeds the ledger with every socket of every namespace in scope, and then
-    /// lets it catch up with what happened meanwhile. Steps carry their
-    /// addresses before this is called; they no longer do afterwards.
-    fn take_stock(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
-        self.drain(tell);
-        let Self {
-            tracer,
-            ledger,
-            map,
-            ..
-        } = self;
-        ledger.begin_seed(clock::now());
-        map.look(Search::Everywhere)?;
-        for namespace in &map.known {
-            introduce(ledger, namespace, tell);
-            count_requests(tracer, namespace, ledger, true, tell)?;
-        }
-        ledger.end_seed(clock::now());
-        tracer.tell_all(false)?;
-        self.drain(tell);
-        Ok(())
-    }
-}
-
-/// Goes through the sockets of a namespace: all of them if `seed`, else only
-/// the half-open requests. A namespace that has ended has none.
-fn count_requests(
-    tracer: &mut Tracer,
-    namespace: &Namespace,
-    ledger: &mut Ledger,
-    seed: bool,
-    tell: &mut impl FnMut(&Happening),
-) -> Result<()> {
-    let netns = Netns(namespace.inode);
-    let before = tracer.requests_of(netns)?;
-    let found = match tracer.seed(namespace, |event| {
-        if seed {
-            ledger.apply(event, tell);
-        }
-    }) {
-        Ok(found) => found,
-        Err(error) => {
-            debug!("namespace {netns:?} is passed over: {error:#}");
-            return Ok(());
-        }
-    };
-    let (born, died) = tracer.requests_of(netns)?;
-    let exact = (born, died) == before;
-    ledger.apply(
-        &Event::SeedRequests {
-            netns,
-            found,
-            born,
-            died,
-            exact,
-        },
-        tell,
-    );
-    Ok(())
-}
-
-/// Tells the ledger what a namespace is like.
-fn introduce(ledger: &mut Ledger, namespace: &Namespace, tell: &mut impl FnMut(&Happening)) {
-    match sysctl::facts(namespace) {
-        Ok(facts) => {
-            ledger.apply(
-                &Event::Namespace {
-                    netns: Netns(namespace.inode),
-                    facts,
-                },
-                tell,
-            );
-        }
-        Err(error) => debug!("sysctls of namespace {}: {error}", namespace.inode),
-    }
-}
-
-/// The network namespaces in scope.
-struct NamespaceMap {
-    /// The only one to see, or `None` for all.
-    only: Option<Namespace>,
-    known: Vec<Namespace>,
 }
 
 /// Happenings on their way to a sink, and whether it wants more.
@@ -487,36 +292,5 @@ impl<'a, S: Sink> Told<'a, S> {
         let more = self.result?;
         self.sink.flush()?;
         Ok(more)
-    }
-}
-
-impl NamespaceMap {
-    /// Looks which there are, forgets those that have ended, and gives back
-    /// those it did not know.
-    fn look(&mut self, search: Search) -> Result<Vec<Namespace>> {
-        let mut found = match &self.only {
-            Some(only) => vec![only.clone()],
-            None => netns::enumerate(search).context("cannot list the network namespaces")?,
-        };
-        // A quick search does not find what only a thorough one does.
-        for known in &self.known {
-            let inode = u64::from(known.inode);
-            if found.iter().all(|namespace| namespace.inode != known.inode)
-                && std::fs::metadata(&known.path).is_ok_and(|file| file.ino() == inode)
-            {
-                found.push(known.clone());
-            }
-        }
-        let new = found
-            .iter()
-            .filter(|namespace| {
-                self.known
-                    .iter()
-                    .all(|known| known.inode != namespace.inode)
-            })
-            .cloned()
-            .collect();
-        self.known = found;
-        Ok(new)
     }
 }

@@ -177,6 +177,12 @@ pub fn comm(bytes: &[u8; 16]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
+/// A network namespace by its name, or by its inode where it has none.
+#[must_use]
+pub fn namespace(inode: u32, name: Option<&str>) -> String {
+    name.map_or_else(|| inode.to_string(), printable)
+}
+
 /// A name somebody else chose, safe for a terminal and for a line of text.
 #[must_use]
 pub fn printable(name: &str) -> String {

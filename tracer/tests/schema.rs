@@ -2,22 +2,15 @@
 //! published schemas; and the schemas would notice if it did not.
 
 mod invented;
+mod strict;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
+use strict::{closed, must_fit, validator};
 use tracer::model::snapshot::Lost;
 use tracer::render::events::{Happenings, Json};
 use tracer::render::json::JsonLines;
 use tracer::render::live::Snapshots;
-
-fn validator(text: &str) -> Validator {
-    let schema: Value = serde_json::from_str(text).unwrap();
-    jsonschema::meta::validate(&schema).unwrap_or_else(|error| panic!("no good schema: {error}"));
-    jsonschema::draft202012::options()
-        .should_validate_formats(true)
-        .build(&schema)
-        .unwrap()
-}
 
 fn snapshots() -> Validator {
     validator(include_str!("../../docs/schema/snapshot-1.json"))
@@ -25,14 +18,6 @@ fn snapshots() -> Validator {
 
 fn events() -> Validator {
     validator(include_str!("../../docs/schema/event-1.json"))
-}
-
-fn must_fit(validator: &Validator, value: &Value) {
-    let errors: Vec<String> = validator
-        .iter_errors(value)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{}\n{value:#}", errors.join("\n"));
 }
 
 fn must_not_fit(validator: &Validator, value: &Value, why: &str) {
@@ -120,29 +105,24 @@ fn every_printed_member_is_described() {
     ] {
         // Members that are described, and nothing else: what is printed beyond
         // the schema would be a promise nobody wrote down.
-        let mut schema: Value = serde_json::from_str(schema).unwrap();
-        close(&mut schema);
-        let strict = validator(&schema.to_string());
+        let strict = closed(schema);
         for value in &printed {
             must_fit(&strict, value);
         }
     }
 }
 
-/// Forbids what a schema does not name, wherever it names members.
-fn close(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            let names_members =
-                object.get("type") == Some(&json!("object")) && object.contains_key("properties");
-            object.values_mut().for_each(close);
-            if names_members && !object.contains_key("additionalProperties") {
-                object.insert("unevaluatedProperties".to_owned(), json!(false));
-            }
-        }
-        Value::Array(array) => array.iter_mut().for_each(close),
-        _ => {}
-    }
+/// The report of the host that runs the test, whatever it may do there.
+#[test]
+fn the_doctors_report_is_described() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_twtrace"))
+        .args(["doctor", "--json", "--duration", "100ms"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = include_str!("../../docs/schema/doctor-1.json");
+    must_fit(&validator(text), &report);
+    must_fit(&closed(text), &report);
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::units::{bytes, count, counted, endpoint, host, percent_of, roughly};
 /// its latency was seen to rise from microseconds to milliseconds.
 pub const KNEE: f64 = 0.5;
 
+/// A connect that found no port longer ago than this says nothing of now.
+const NOW_S: f64 = 10.0;
+
 /// Exhaustion within this time is near, whatever the share.
 const SOON_S: f64 = 600.0;
 
@@ -42,14 +45,14 @@ pub struct Advice {
 
 #[must_use]
 pub fn time_waits(snapshot: &Snapshot) -> Advice {
-    let failed = snapshot.connect_failures.ports_exhausted;
+    let runs_out = runs_out(snapshot);
     let worst = snapshot
         .ports
         .iter()
         .map(|destination| Load::of(snapshot, destination))
         .max_by(|a, b| a.fill().total_cmp(&b.fill()));
     let verdict = match worst {
-        _ if failed > 0 => Verdict::Hurts,
+        _ if runs_out => Verdict::Hurts,
         Some(worst) if worst.is_full() => Verdict::Hurts,
         Some(worst) if worst.fill() >= KNEE => Verdict::Near,
         Some(_) if soonest(snapshot).is_some() => Verdict::Near,
@@ -59,16 +62,18 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
         }
         None => Verdict::DoesNotHurt,
     };
-    let near = match soonest(snapshot) {
-        Some(soonest) if worst.is_some_and(|worst| worst.fill() < KNEE) => Some(soonest),
+    let near = match (verdict, soonest(snapshot)) {
+        (Verdict::Hurts, _) if runs_out => failing(snapshot, worst),
+        (_, Some(soonest)) if worst.is_some_and(|worst| worst.fill() < KNEE) => Some(soonest),
         _ => worst,
     };
     let because = match (verdict, near) {
         (Verdict::Undecided, _) => not_enough(snapshot),
         (Verdict::DoesNotHurt, worst) => harmless(snapshot, worst),
-        (_, Some(worst)) => pressed(failed, worst),
-        (_, None) => no_free_port(failed),
+        (_, Some(near)) => pressed(near),
+        (_, None) => String::new(),
     };
+    let parts = [no_free_port(snapshot), because, overflow(snapshot)];
     Advice {
         verdict,
         headline: format!(
@@ -76,8 +81,35 @@ pub fn time_waits(snapshot: &Snapshot) -> Advice {
             stock(snapshot),
             word(verdict, snapshot.time_wait.now, near)
         ),
-        because: because + &overflow(snapshot),
+        because: parts
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" "),
     }
+}
+
+/// Whether connects fail for want of a port now, and not only at some time since
+/// the start.
+fn runs_out(snapshot: &Snapshot) -> bool {
+    snapshot.connect_failures.ports_exhausted > 0
+        && snapshot
+            .last_without_port
+            .is_none_or(|last| last.ago_s <= NOW_S)
+}
+
+/// The destination whose ports ran out, if it is still listed; where that is not
+/// known, the fullest.
+fn failing<'a>(snapshot: &'a Snapshot, worst: Option<Load<'a>>) -> Option<Load<'a>> {
+    let Some(last) = snapshot.last_without_port else {
+        return worst;
+    };
+    let same = |to: &&Destination| {
+        (to.netns, to.local, to.remote, to.remote_port)
+            == (last.netns, last.local, last.remote, last.remote_port)
+    };
+    let listed = snapshot.ports.iter().find(same);
+    listed.map(|to| Load::of(snapshot, to))
 }
 
 /// A destination, and how many of its ports are out of reach of `connect()`.
@@ -96,8 +128,7 @@ impl<'a> Load<'a> {
     #[must_use]
     pub fn of(snapshot: &Snapshot, to: &'a Destination) -> Load<'a> {
         let nominal_s = snapshot.time_wait.timer.nominal_s.unwrap_or(NOMINAL_S);
-        let reused = snapshot.connect_failures.ports_exhausted == 0
-            && to.limit_per_s * nominal_s > 2.0 * to.usable as f64;
+        let reused = !runs_out(snapshot) && to.limit_per_s * nominal_s > 2.0 * to.usable as f64;
         let again = if reused { to.time_wait.min(to.used) } else { 0 };
         Load {
             to,
@@ -172,7 +203,7 @@ fn stock(snapshot: &Snapshot) -> String {
 fn word(verdict: Verdict, now: u64, worst: Option<Load<'_>>) -> &'static str {
     let mostly_open = worst.is_some_and(|worst| worst.is_mostly_open());
     match verdict {
-        Verdict::Hurts if now == 0 => "but ports run out.",
+        Verdict::Hurts if now == 0 || worst.is_none() => "but ports run out.",
         Verdict::DoesNotHurt if now == 0 => "none can hurt.",
         Verdict::Hurts if mostly_open => "ports run out, but not because of them.",
         Verdict::Hurts => "they hurt, ports run out.",
@@ -183,16 +214,16 @@ fn word(verdict: Verdict, now: u64, worst: Option<Load<'_>>) -> &'static str {
     }
 }
 
-fn pressed(failed: u64, worst: Load<'_>) -> String {
-    let to = worst.to;
+fn pressed(near: Load<'_>) -> String {
+    let to = near.to;
     let exhausted = match to.exhausted_in_s {
-        _ if worst.is_full() => ", none is free".to_owned(),
+        _ if near.is_full() => ", none is free".to_owned(),
         Some(in_s) => format!(", exhausted in {} at the present rate", roughly(in_s)),
         None => ", which the present rate does not exhaust".to_owned(),
     };
-    let whose = if worst.again > 0 {
-        worst.again()
-    } else if worst.is_mostly_open() {
+    let whose = if near.again > 0 {
+        near.again()
+    } else if near.is_mostly_open() {
         format!(
             " Most of these ports belong to open connections, only {} to TIME_WAITs.",
             count(to.time_wait)
@@ -201,25 +232,32 @@ fn pressed(failed: u64, worst: Load<'_>) -> String {
         String::new()
     };
     format!(
-        "{}Closest to its limit: {} -> {}, {} of {} ports used ({}){exhausted}.{whose}",
-        if failed > 0 {
-            no_free_port(failed) + " "
-        } else {
-            String::new()
-        },
+        "Closest to its limit: {} -> {}, {} of {} ports used ({}){exhausted}.{whose}",
         host(to.local),
         endpoint(to.remote, to.remote_port),
-        count(worst.taken),
+        count(near.taken),
         count(to.usable),
-        percent_of(worst.taken, to.usable),
+        percent_of(near.taken, to.usable),
     )
 }
 
-fn no_free_port(failed: u64) -> String {
-    format!(
-        "{} found no free port since the start.",
-        counted(failed, "connect", "connects")
-    )
+fn no_free_port(snapshot: &Snapshot) -> String {
+    let failed = snapshot.connect_failures.ports_exhausted;
+    if failed == 0 {
+        return String::new();
+    }
+    let connects = counted(failed, "connect", "connects");
+    let last = match snapshot.last_without_port {
+        Some(last) => {
+            let to = endpoint(last.remote, last.remote_port);
+            match last.ago_s {
+                ..1.0 => format!(", the last one just now towards {to}"),
+                ago_s => format!(", the last one {} ago towards {to}", roughly(ago_s)),
+            }
+        }
+        None => String::new(),
+    };
+    format!("{connects} found no free port since the start{last}.")
 }
 
 fn harmless(snapshot: &Snapshot, worst: Option<Load<'_>>) -> String {
@@ -267,7 +305,7 @@ fn overflow(snapshot: &Snapshot) -> String {
     match snapshot.time_wait.overflowed {
         0 => String::new(),
         n => format!(
-            " {} skipped TIME_WAIT because tcp_max_tw_buckets was reached.",
+            "{} skipped TIME_WAIT because tcp_max_tw_buckets was reached.",
             counted(n, "close", "closes")
         ),
     }

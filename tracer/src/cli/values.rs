@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::options::At;
+
 /// Shorter intervals would measure the tracer.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -22,6 +24,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration from the start, or a time of the calendar with its zone.
+pub(super) fn at(text: &str) -> Result<At, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(At::Time(time));
+    }
+    duration(text).map(At::Elapsed).map_err(|_| {
+        format!(
+            "\"{text}\" is no time: write how long after the start, such as 12m30s, or a time with \
+             its zone, such as 2026-01-31T12:00:00Z"
+        )
+    })
+}
+
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
     if interval < SHORTEST_INTERVAL {
@@ -33,12 +48,36 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// Of fewer frames than ten, one that is late is too much of the whole.
+pub(super) fn measure(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_secs(10);
+    let measure = duration(text)?;
+    if measure < SHORTEST {
+        return Err(format!(
+            "{text} is too short to measure a load: take {} s or more",
+            SHORTEST.as_secs()
+        ));
+    }
+    Ok(measure)
+}
+
 pub(super) fn count(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err(format!(
             "\"{text}\" is no number to stop after: write 1 or more"
         )),
         Ok(count) => Ok(count),
+    }
+}
+
+/// `2`, `0.5` or `2%`, of a whole.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse();
+    match number {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err(format!(
+            "\"{text}\" is no share: write a percentage from 0 to 100"
+        )),
     }
 }
 
@@ -50,6 +89,25 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
              service names are not looked up"
         )
     })
+}
+
+/// The kernel keeps no more of a process's name.
+const LONGEST_COMM: usize = 15;
+
+pub(super) fn comm(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("a process has a name: write what `ps -o comm` prints".to_owned()),
+        1..=LONGEST_COMM => Ok(text.to_owned()),
+        _ => Err(format!(
+            "the kernel keeps {LONGEST_COMM} bytes of a process's name: write \"{}\"",
+            text.chars()
+                .scan(0, |length, c| {
+                    *length += c.len_utf8();
+                    (*length <= LONGEST_COMM).then_some(c)
+                })
+                .collect::<String>()
+        )),
+    }
 }
 
 pub(super) fn ring_bytes(text: &str) -> Result<u32, String> {
@@ -162,6 +220,20 @@ mod tests {
                     "\"{text}\" is no port: write a number from 0 to 65535, such as 443; \
                      service names are not looked up"
                 )
+            );
+        }
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(
+            (percent("2"), percent("0.5%"), percent("100")),
+            (Ok(2.0), Ok(0.5), Ok(100.0))
+        );
+        for text in ["", "-1", "101", "NaN", "some"] {
+            assert!(
+                percent(text).unwrap_err().contains("from 0 to 100"),
+                "{text}"
             );
         }
     }

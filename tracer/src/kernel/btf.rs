@@ -6,9 +6,9 @@
 //! another width is refused here rather than misread there. It relocates nothing
 //! and knows nothing of programs. Little-endian only, as is the eBPF object.
 
-use std::collections::HashMap;
 use std::fmt;
 
+use rustc_hash::FxHashMap;
 use tracer_common::layout::Layout;
 
 /// Where the kernel gives its type information.
@@ -153,7 +153,7 @@ pub struct Btf<'a> {
     starts: Vec<u32>,
     /// A name can stand for several structures where the types of two units
     /// could not be merged.
-    structures: HashMap<&'a [u8], Vec<u32>>,
+    structures: FxHashMap<&'a [u8], Vec<u32>>,
 }
 
 /// One type: the three words that every kind begins with.
@@ -191,7 +191,7 @@ impl<'a> Btf<'a> {
             types,
             strings,
             starts: Vec::new(),
-            structures: HashMap::new(),
+            structures: FxHashMap::default(),
         };
 
         let mut at = 0;

@@ -5,11 +5,14 @@
 //! that is not known; how often and how far is bounded, since a cgroup that has
 //! gone is never found.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustc_hash::FxHashMap;
 
 use super::{clock, mountinfo};
 use crate::model::event::Moment;
@@ -24,7 +27,7 @@ const MOST: usize = 1 << 15;
 #[derive(Debug, Default)]
 pub struct Cgroups {
     mount: Option<PathBuf>,
-    paths: HashMap<u64, String>,
+    paths: FxHashMap<u64, String>,
     walked: Option<Moment>,
 }
 
@@ -39,17 +42,20 @@ impl Cgroups {
 
     /// Path below the cgroup v2 mount, `/` for the mount itself; `None` where
     /// that cgroup is not known (yet).
-    pub fn path(&mut self, id: u64) -> Option<String> {
-        self.path_at(id, clock::now())
+    pub fn path(&mut self, id: u64) -> Option<&str> {
+        self.path_when(id, clock::now)
     }
 
-    fn path_at(&mut self, id: u64, now: Moment) -> Option<String> {
-        let stale = self.walked.is_none_or(|then| now.since(then) >= WALK_EVERY);
-        if stale && !self.paths.contains_key(&id) {
-            self.walked = Some(now);
-            self.walk();
+    /// Asked for each event, so no clock is read for what is known.
+    fn path_when(&mut self, id: u64, now: impl FnOnce() -> Moment) -> Option<&str> {
+        if !self.paths.contains_key(&id) {
+            let now = now();
+            if self.walked.is_none_or(|then| now.since(then) >= WALK_EVERY) {
+                self.walked = Some(now);
+                self.walk();
+            }
         }
-        self.paths.get(&id).cloned()
+        self.paths.get(&id).map(String::as_str)
     }
 
     /// Breadth first, so that what a bounded walk leaves out is the deepest.
@@ -82,6 +88,31 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// The ids of the control group at a path below the mount, or at its directory,
+/// and of those below it.
+pub fn ids(path: &str) -> Result<Vec<u64>> {
+    let mount =
+        mount().context("cgroup v2 is not mounted here, so no control group can be told")?;
+    let below = Path::new(path)
+        .strip_prefix(&mount)
+        .unwrap_or(Path::new(path.trim_start_matches('/')));
+    let directory = mount.join(below);
+    let own = fs::metadata(&directory)
+        .with_context(|| format!("there is no control group {}", directory.display()))?;
+    let mut ids = vec![own.ino()];
+    let mut waiting = vec![directory];
+    while let Some(above) = waiting.pop() {
+        // A cgroup may vanish meanwhile.
+        for entry in fs::read_dir(above).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                ids.push(entry.ino());
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(ids)
 }
 
 /// Where cgroup v2 is mounted: alone, or beside v1.
@@ -128,9 +159,9 @@ mod tests {
         fs::create_dir_all(&deep).unwrap();
         fs::write(deep.join("cgroup.procs"), "").unwrap();
         let mut cgroups = over(tree.path());
-        assert_eq!(cgroups.path(inode(tree.path())).as_deref(), Some("/"));
+        assert_eq!(cgroups.path(inode(tree.path())), Some("/"));
         assert_eq!(
-            cgroups.path(inode(&deep)).as_deref(),
+            cgroups.path(inode(&deep)),
             Some("/system.slice/a b.service")
         );
         assert_eq!(cgroups.path(inode(&deep.join("cgroup.procs"))), None);
@@ -143,18 +174,18 @@ mod tests {
         fs::create_dir(&first).unwrap();
         let first_id = inode(&first);
         let mut cgroups = over(tree.path());
-        assert!(cgroups.path_at(first_id, Moment(SECOND)).is_some());
+        assert!(cgroups.path_when(first_id, || Moment(SECOND)).is_some());
         let second = tree.path().join("second");
         fs::create_dir(&second).unwrap();
         let second_id = inode(&second);
-        assert_eq!(cgroups.path_at(second_id, Moment(2 * SECOND)), None);
+        assert_eq!(cgroups.path_when(second_id, || Moment(2 * SECOND)), None);
         fs::remove_dir(&first).unwrap();
         assert_eq!(
-            cgroups.path_at(second_id, Moment(7 * SECOND)).as_deref(),
+            cgroups.path_when(second_id, || Moment(7 * SECOND)),
             Some("/second")
         );
         assert_eq!(
-            cgroups.path_at(first_id, Moment(8 * SECOND)).as_deref(),
+            cgroups.path_when(first_id, || Moment(8 * SECOND)),
             Some("/first")
         );
     }

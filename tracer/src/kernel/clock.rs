@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 use crate::model::event::Moment;
@@ -86,8 +86,10 @@ impl Wall {
     #[must_use]
     pub fn at(&self, moment: Moment) -> Timestamp {
         let since_epoch = self.boot.saturating_add_unsigned(moment.0);
+        let second = since_epoch.div_euclid(1_000_000_000);
+        let nanosecond = since_epoch.rem_euclid(1_000_000_000);
         // Nanoseconds in 64 bits end in 2262, which jiff can say.
-        Timestamp::UNIX_EPOCH + SignedDuration::from_nanos(since_epoch)
+        Timestamp::new(second, nanosecond as i32).unwrap_or(Timestamp::MAX)
     }
 }
 

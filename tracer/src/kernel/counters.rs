@@ -5,6 +5,7 @@
 //! namespace to namespace. What the counters count differs from what their names
 //! say and from version to version: docs/kernel.md, "Counters".
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -13,17 +14,93 @@ use super::netns::{self, Namespace};
 use crate::model::event::{Counters, Moment, Netns};
 
 /// From here on TW and TWKilled count births; before, they count expiries.
-const COUNTS_BIRTHS: (u32, u32) = (6, 1);
+pub const COUNTS_BIRTHS: (u32, u32) = (6, 1);
+
+/// What was read of one namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub netns: Netns,
+    /// As [`netns::cookie`].
+    pub cookie: Option<u64>,
+    pub counters: Counters,
+}
 
 /// The counters of each namespace that can still be entered.
 #[must_use]
-pub fn read(namespaces: &[Namespace]) -> Vec<(Netns, Counters)> {
+pub fn read(namespaces: &[Namespace]) -> Vec<Reading> {
     let births = clock::kernel_version() >= COUNTS_BIRTHS;
-    let one = |namespace: &Namespace| Some((Netns(namespace.inode), read_here(births).ok()?));
+    let one = |namespace: &Namespace| {
+        Some(Reading {
+            netns: Netns(namespace.inode),
+            cookie: netns::cookie(),
+            counters: read_here(births).ok()?,
+        })
+    };
     let all = netns::visit(namespaces, one).unwrap_or_default();
     all.into_iter()
         .filter_map(|read| read.ok().flatten())
         .collect()
+}
+
+/// What is recorded of the kernel's counters, by its own names: of
+/// `/proc/net/snmp` and of `/proc/net/netstat`. Not every kernel has each.
+const TCP: [&str; 5] = [
+    "ActiveOpens",
+    "PassiveOpens",
+    "AttemptFails",
+    "EstabResets",
+    "RetransSegs",
+];
+const TCP_EXT: [&str; 9] = [
+    "ListenDrops",
+    "ListenOverflows",
+    "PAWSTimewait",
+    "TCPACKSkippedTimeWait",
+    "TCPSynRetrans",
+    "TCPTimeWaitOverflow",
+    "TW",
+    "TWKilled",
+    "TWRecycled",
+];
+
+/// The kernel's counters of one namespace since it came into being, and
+/// sockstat's gauges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub counters: BTreeMap<&'static str, u64>,
+    pub minisockets: u64,
+    pub full_sockets: u64,
+}
+
+/// Those of each namespace that can still be entered.
+#[must_use]
+pub fn read_named(namespaces: &[Namespace]) -> Vec<(Netns, Named)> {
+    let one = |namespace: &Namespace| {
+        let file = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        let (snmp, netstat) = (file("snmp").ok()?, file("netstat").ok()?);
+        let (sockstat, sockstat6) = (file("sockstat").ok()?, file("sockstat6"));
+        let named = name(&snmp, &netstat, &sockstat, &sockstat6.unwrap_or_default());
+        Some((Netns(namespace.inode), named))
+    };
+    let all = netns::visit(namespaces, one).unwrap_or_default();
+    all.into_iter()
+        .filter_map(|read| read.ok().flatten())
+        .collect()
+}
+
+fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named {
+    let tcp = TCP.map(|name| (name, column(snmp, "Tcp: ", name)));
+    let ext = TCP_EXT.map(|name| (name, column(netstat, "TcpExt: ", name)));
+    let gauge = |text, line, name| socket_stat(text, line, name).unwrap_or(0);
+    Named {
+        counters: tcp
+            .into_iter()
+            .chain(ext)
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
+        minisockets: gauge(sockstat, "TCP:", "tw"),
+        full_sockets: gauge(sockstat, "TCP:", "inuse") + gauge(sockstat6, "TCP6:", "inuse"),
+    }
 }
 
 /// Of the namespace that the calling thread is in.
@@ -57,7 +134,7 @@ fn parse(
     sockstat6: &str,
     births: bool,
 ) -> Result<Counters, &'static str> {
-    let ext = |name| tcp_ext(netstat, name).ok_or(name);
+    let ext = |name| column(netstat, "TcpExt: ", name).ok_or(name);
     let tcp = |name| socket_stat(sockstat, "TCP:", name).ok_or(name);
     Ok(Counters {
         from: Moment(0),
@@ -74,11 +151,9 @@ fn parse(
     })
 }
 
-/// A value from a pair of lines, names above values.
-fn tcp_ext(netstat: &str, name: &str) -> Option<u64> {
-    let mut lines = netstat
-        .lines()
-        .filter_map(|line| line.strip_prefix("TcpExt: "));
+/// A value from a pair of lines that begin alike, names above values.
+fn column(text: &str, line: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix(line));
     let column = lines.next()?.split(' ').position(|word| word == name)?;
     lines.next()?.split(' ').nth(column)?.parse().ok()
 }
@@ -126,6 +201,28 @@ UDP: inuse 2 mem 0
                 births: Some(204),
                 reused_by_connect: 30,
                 overflowed: 6,
+                minisockets: 9,
+                full_sockets: 17,
+            }
+        );
+    }
+
+    #[test]
+    fn counters_go_by_the_kernels_names_where_it_has_them() {
+        let snmp = "Tcp: RtoAlgorithm ActiveOpens AttemptFails\nTcp: 1 20 3\n";
+        let named = name(snmp, NETSTAT, SOCKSTAT, SOCKSTAT6);
+        assert_eq!(
+            named,
+            Named {
+                counters: BTreeMap::from([
+                    ("ActiveOpens", 20),
+                    ("AttemptFails", 3),
+                    ("PAWSTimewait", 5),
+                    ("TCPTimeWaitOverflow", 6),
+                    ("TW", 200),
+                    ("TWKilled", 4),
+                    ("TWRecycled", 30),
+                ]),
                 minisockets: 9,
                 full_sockets: 17,
             }
@@ -184,14 +281,19 @@ UDP: inuse 2 mem 0
 
             let read = read(&[host, gone, here.clone()]);
             assert_eq!(read.len(), 2, "{read:?}");
-            let (netns, open) = read[1];
+            let Reading {
+                netns,
+                cookie,
+                counters: open,
+            } = read[1];
             assert_eq!(netns, Netns(here.inode));
+            assert!(cookie.is_none() || cookie != read[0].cookie, "{read:?}");
             assert_eq!((open.full_sockets, open.minisockets), (3, 0));
             assert!(open.from <= open.to && open.from > Moment(0));
 
             drop(client);
             drop(server);
-            let closed = super::read(&[here])[0].1;
+            let closed = super::read(&[here])[0].counters;
             assert_eq!((closed.full_sockets, closed.minisockets), (1, 1));
             let births = closed
                 .births

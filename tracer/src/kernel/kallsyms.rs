@@ -90,7 +90,7 @@ const TABLE: [Known; 19] = [
     known("tcp_abort", Reason::Destroyed),
     in_module("tcp_diag", known("tcp_diag_destroy", Reason::Destroyed)),
     known("inet_twsk_purge", Reason::NetnsExit),
-    // 6.8 and later call it around the former.
+    // 6.1 and later call it around the former.
     known("tcp_twsk_purge", Reason::NetnsExit),
     in_module(
         "nf_tproxy_ipv4",

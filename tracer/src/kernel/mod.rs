@@ -12,5 +12,8 @@ pub mod kallsyms;
 mod mountinfo;
 pub mod netns;
 pub mod requirements;
+pub mod slab;
+mod stand_by;
 pub mod sysctl;
+pub mod sysctl_d;
 pub mod tracer;

@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::mountinfo;
@@ -156,6 +157,12 @@ impl Found {
     }
 }
 
+/// The inode of the namespace of process 1, the one that is set at boot.
+#[must_use]
+pub fn of_process_one() -> Option<u32> {
+    u32::try_from(inode_of("/proc/1/ns/net", "net")?).ok()
+}
+
 fn inode_of(link: impl AsRef<Path>, kind: &str) -> Option<u64> {
     inode_in(fs::read_link(link).ok()?.as_os_str(), kind)
 }
@@ -258,6 +265,9 @@ fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
 /// Runs `f` in a namespace, on a thread that ends with it. A panic of `f` goes on
 /// in the caller.
 pub fn within<T: Send>(namespace: &Namespace, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+    if is_here(namespace) {
+        return Ok(f());
+    }
     on_own_thread(|| {
         enter(&namespace.path, Some(namespace.inode))?;
         Ok(f())
@@ -278,6 +288,9 @@ pub fn visit<T: Send>(
     namespaces: &[Namespace],
     mut f: impl FnMut(&Namespace) -> T + Send,
 ) -> io::Result<Vec<io::Result<T>>> {
+    if namespaces.iter().all(is_here) {
+        return Ok(namespaces.iter().map(|n| Ok(f(n))).collect());
+    }
     on_own_thread(|| {
         let enter_and_run = |n: &Namespace| {
             enter(&n.path, Some(n.inode))?;
@@ -285,6 +298,39 @@ pub fn visit<T: Send>(
         };
         namespaces.iter().map(enter_and_run).collect()
     })
+}
+
+/// Whether the calling thread is there already and needs no other: a thread a
+/// second is most of what an idle run would cost.
+fn is_here(namespace: &Namespace) -> bool {
+    inode_of("/proc/thread-self/ns/net", "net") == Some(u64::from(namespace.inode))
+}
+
+/// Which namespace the calling thread is in, for as long as the machine runs:
+/// inodes are used again, cookies never are. `None` before 5.14.
+#[must_use]
+pub fn cookie() -> Option<u64> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .ok()?;
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the pointers are to a value of that
+    // size and to its size.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &mut size,
+        )
+    };
+    (answer == 0).then_some(cookie)
 }
 
 fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {

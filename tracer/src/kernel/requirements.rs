@@ -1,24 +1,25 @@
 //! What the tracer needs of its host, judged before anything is loaded.
 //!
-//! [`Probe`] is what was found, as plain values; [`judge`] makes verdicts of it
-//! and is pure, so that every refusal can be tried without a host that refuses.
+//! [`Probe`] is what was found, as plain values; [`judge`] makes verdicts of it.
 //! Nothing is loaded here: a kernel can still refuse what looks well.
+
+mod judge;
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::panic::resume_unwind;
+use std::thread;
 
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use tracer_common::layout::{Callers, Layout};
 
+pub use judge::judge;
+
 use super::btf::{self, Btf};
 use super::kallsyms::{self, Symbols};
 use super::{cgroup, clock};
-
-/// The first kernel with `iter/tcp`, test runs of raw tracepoints and ring
-/// buffers that is tested.
-const OLDEST: (u32, u32) = (5, 10);
 
 const TRACEPOINTS: [&str; 5] = [
     "inet_sock_set_state",
@@ -113,6 +114,26 @@ pub fn probe() -> Probe {
             .ok()
             .map(|text| text.trim().to_owned())
     };
+    let types = || {
+        fs::read(btf::PATH)
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => format!("there is no {}", btf::PATH),
+                _ => format!("{} cannot be read: {e}", btf::PATH),
+            })
+            .and_then(|blob| TypeFacts::read(&blob))
+    };
+    let symbols = || {
+        File::open(kallsyms::PATH)
+            .map_err(kallsyms::Error::Read)
+            .and_then(|file| Symbols::read(BufReader::with_capacity(1 << 16, file)))
+    };
+    // Both are long: side by side they keep a start short.
+    let (btf, symbols) = thread::scope(|scope| {
+        let types = scope.spawn(types);
+        let symbols = symbols();
+        let types = types.join().unwrap_or_else(|panic| resume_unwind(panic));
+        (types, symbols)
+    });
     Probe {
         kernel: rustix::system::uname()
             .release()
@@ -121,267 +142,13 @@ pub fn probe() -> Probe {
         capabilities: rustix::thread::capabilities(None)
             .map(|sets| sets.effective)
             .map_err(|e| format!("the capabilities of this process cannot be read: {e}")),
-        btf: fs::read(btf::PATH)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::NotFound => format!("there is no {}", btf::PATH),
-                _ => format!("{} cannot be read: {e}", btf::PATH),
-            })
-            .and_then(|blob| TypeFacts::read(&blob)),
-        symbols: File::open(kallsyms::PATH)
-            .map_err(kallsyms::Error::Read)
-            .and_then(|file| Symbols::read(BufReader::with_capacity(1 << 16, file))),
+        btf,
+        symbols,
         lockdown: trimmed("/sys/kernel/security/lockdown"),
         jit: trimmed("/proc/sys/net/core/bpf_jit_enable"),
         cgroups: cgroup::mount().map(|path| path.display().to_string()),
         hz: clock::hz(),
     }
-}
-
-/// Verdicts on all that the tracer needs or is better for, in the order in which
-/// a remedy makes sense.
-#[must_use]
-pub fn judge(probe: &Probe) -> Vec<Check> {
-    let mut checks = vec![version(probe), lockdown(probe)];
-    checks.extend(capabilities(probe));
-    checks.extend(types(probe));
-    checks.extend(symbols(probe));
-    checks.extend([jit(probe), cgroups(probe)]);
-    checks
-}
-
-fn verdict_on(
-    name: &'static str,
-    verdict: Verdict,
-    found: impl Into<String>,
-    remedy: &str,
-) -> Check {
-    let remedy = (verdict != Verdict::Ok).then(|| remedy.to_owned());
-    Check {
-        name,
-        verdict,
-        found: found.into(),
-        remedy,
-    }
-}
-
-fn version(probe: &Probe) -> Check {
-    let old = clock::version_of(&probe.kernel) < OLDEST;
-    let (verdict, found) = if old {
-        (
-            Verdict::Missing,
-            format!(
-                "the kernel, {}, is older than {}.{}",
-                probe.kernel, OLDEST.0, OLDEST.1
-            ),
-        )
-    } else {
-        (Verdict::Ok, probe.kernel.clone())
-    };
-    verdict_on("kernel", verdict, found, "run it on a newer kernel")
-}
-
-/// In confidentiality mode no program may read kernel memory, root's included.
-fn lockdown(probe: &Probe) -> Check {
-    let mode = probe.lockdown.as_deref().and_then(|text| {
-        let (_, rest) = text.split_once('[')?;
-        Some(rest.split_once(']')?.0)
-    });
-    let (verdict, found) = match mode {
-        Some("confidentiality") => (
-            Verdict::Missing,
-            "the kernel is locked down for confidentiality".to_owned(),
-        ),
-        Some(mode) => (Verdict::Ok, mode.to_owned()),
-        None => (Verdict::Ok, "this kernel shows no lockdown".to_owned()),
-    };
-    verdict_on(
-        "lockdown",
-        verdict,
-        found,
-        "boot with lockdown=integrity, under which BPF may still read kernel memory",
-    )
-}
-
-fn capabilities(probe: &Probe) -> Vec<Check> {
-    let have = match &probe.capabilities {
-        Ok(have) => *have,
-        Err(why) => {
-            return vec![verdict_on(
-                "capabilities",
-                Verdict::Unknown,
-                why,
-                "run it as root",
-            )];
-        }
-    };
-    // CAP_SYS_ADMIN stands for those that were split off it.
-    let admin = have.contains(CapabilitySet::SYS_ADMIN);
-    let missing: Vec<&str> = [
-        (CapabilitySet::BPF, "CAP_BPF"),
-        (CapabilitySet::PERFMON, "CAP_PERFMON"),
-    ]
-    .into_iter()
-    .filter(|(capability, _)| !admin && !have.contains(*capability))
-    .map(|(_, name)| name)
-    .collect();
-    let load = if missing.is_empty() {
-        verdict_on("load programs", Verdict::Ok, "CAP_BPF, CAP_PERFMON", "")
-    } else {
-        let verb = if missing.len() == 1 { "is" } else { "are" };
-        verdict_on(
-            "load programs",
-            Verdict::Missing,
-            format!("{} {verb} missing", missing.join(" and ")),
-            "run it as root or grant cap_bpf,cap_perfmon,cap_syslog",
-        )
-    };
-    let enter = if admin {
-        verdict_on(ENTER, Verdict::Ok, "CAP_SYS_ADMIN", "")
-    } else {
-        verdict_on(
-            ENTER,
-            Verdict::Degraded,
-            "CAP_SYS_ADMIN is missing, so sockets that other network namespaces already have stay unknown",
-            "run it as root, or watch this namespace alone with --netns self",
-        )
-    };
-    let look = if have.contains(CapabilitySet::SYS_PTRACE) {
-        verdict_on(FIND, Verdict::Ok, "CAP_SYS_PTRACE", "")
-    } else {
-        verdict_on(
-            FIND,
-            Verdict::Degraded,
-            "CAP_SYS_PTRACE is missing, so network namespaces of other users' processes are not found",
-            "run it as root, grant cap_sys_ptrace, or watch one namespace alone with --netns self",
-        )
-    };
-    vec![load, enter, look]
-}
-
-fn types(probe: &Probe) -> Vec<Check> {
-    let facts = match &probe.btf {
-        Ok(facts) => facts,
-        Err(why) => {
-            return vec![verdict_on(
-                "type information",
-                Verdict::Missing,
-                why,
-                "run it on a kernel built with CONFIG_DEBUG_INFO_BTF=y",
-            )];
-        }
-    };
-    let layout = match &facts.layout {
-        Ok(_) => verdict_on("type information", Verdict::Ok, "every member is found", ""),
-        Err(why) => verdict_on(
-            "type information",
-            Verdict::Missing,
-            format!(
-                "kernel {} is of another build than the tracer knows: {why}",
-                probe.kernel
-            ),
-            "report it with the kernel's version and configuration",
-        ),
-    };
-    let tracepoints = if facts.missing_tracepoints.is_empty() {
-        verdict_on("tracepoints", Verdict::Ok, TRACEPOINTS.join(", "), "")
-    } else {
-        verdict_on(
-            "tracepoints",
-            Verdict::Missing,
-            format!("this kernel lacks {}", facts.missing_tracepoints.join(", ")),
-            "run it on a kernel built with CONFIG_BPF_EVENTS=y and CONFIG_TRACEPOINTS=y",
-        )
-    };
-    let iterator = if facts.socket_iterator {
-        verdict_on("socket iterator", Verdict::Ok, "iter/tcp", "")
-    } else {
-        verdict_on(
-            "socket iterator",
-            Verdict::Missing,
-            "this kernel lacks the BPF iterator over TCP sockets",
-            "run it on a kernel built with CONFIG_BPF_SYSCALL=y and CONFIG_PROC_FS=y",
-        )
-    };
-    vec![layout, tracepoints, iterator]
-}
-
-fn symbols(probe: &Probe) -> Vec<Check> {
-    let refused = |why: &kallsyms::Error| {
-        let remedy = match why {
-            kallsyms::Error::Read(_) => {
-                "mount /proc and run it on a kernel built with CONFIG_KALLSYMS=y"
-            }
-            kallsyms::Error::Hidden => {
-                "run it as root or grant cap_syslog (where kernel.kptr_restrict is 2 nobody is shown them)"
-            }
-            kallsyms::Error::Missing(_) => {
-                "run it on a kernel built with CONFIG_KALLSYMS=y, or report this one"
-            }
-            kallsyms::Error::TooMany { .. } => "report this kernel",
-        };
-        verdict_on("symbols", Verdict::Missing, why.to_string(), remedy)
-    };
-    let symbols = match &probe.symbols {
-        Ok(symbols) => symbols,
-        Err(why) => return vec![refused(why)],
-    };
-    if let Err(why) = kallsyms::handlers(symbols).and_then(|_| kallsyms::callers(symbols)) {
-        return vec![refused(&why)];
-    }
-    let unplaced = symbols.unplaced();
-    if unplaced.is_empty() {
-        return vec![verdict_on(
-            "symbols",
-            Verdict::Ok,
-            "every function is found",
-            "",
-        )];
-    }
-    vec![verdict_on(
-        "symbols",
-        Verdict::Degraded,
-        format!(
-            "this kernel lacks {}, so some ends are counted as unknown",
-            unplaced.join(", ")
-        ),
-        "report this kernel",
-    )]
-}
-
-fn jit(probe: &Probe) -> Check {
-    let (verdict, found) = match probe.jit.as_deref() {
-        Some("0") => (
-            Verdict::Degraded,
-            "BPF programs are interpreted, so each event costs several times more",
-        ),
-        Some(_) => (Verdict::Ok, "on"),
-        None => (
-            Verdict::Unknown,
-            "net.core.bpf_jit_enable cannot be read here",
-        ),
-    };
-    verdict_on(
-        "JIT",
-        verdict,
-        found,
-        "set net.core.bpf_jit_enable to 1 in the host's network namespace",
-    )
-}
-
-fn cgroups(probe: &Probe) -> Check {
-    let (verdict, found) = match &probe.cgroups {
-        Some(path) => (Verdict::Ok, path.as_str()),
-        None => (
-            Verdict::Degraded,
-            "cgroup v2 is not mounted, so owners are shown without their cgroup",
-        ),
-    };
-    verdict_on(
-        "cgroups",
-        verdict,
-        found,
-        "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
-    )
 }
 
 /// What keeps the tracer from running.
@@ -410,9 +177,6 @@ impl fmt::Display for Unmet {
 
 impl std::error::Error for Unmet {}
 
-const ENTER: &str = "enter namespaces";
-const FIND: &str = "find namespaces";
-
 /// Which network namespaces are to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -429,8 +193,8 @@ impl Reach {
     fn needs(self, check: &Check) -> bool {
         check.verdict == Verdict::Degraded
             && match check.name {
-                ENTER => self != Reach::Own,
-                FIND => self == Reach::All,
+                judge::ENTER => self != Reach::Own,
+                judge::FIND => self == Reach::All,
                 _ => false,
             }
     }

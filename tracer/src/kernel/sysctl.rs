@@ -10,11 +10,12 @@ use std::io;
 use std::time::Duration;
 
 use super::netns::{self, Namespace};
+use crate::knowledge::sysctls::{self, Sysctl};
 use crate::model::event::NamespaceFacts;
 
-/// In `net.ipv4`. Not every kernel has each: `tcp_tw_reuse_delay` came with
+/// What the ledger goes by, in `net.ipv4`. Not every kernel has each: `tcp_tw_reuse_delay` came with
 /// 6.14, `tcp_tw_timeout` only some vendors' kernels have.
-pub const KEYS: [&str; 9] = [
+const KEYS: [&str; 9] = [
     "ip_local_port_range",
     "ip_local_reserved_ports",
     "tcp_fin_timeout",
@@ -30,12 +31,18 @@ pub const KEYS: [&str; 9] = [
 /// second old; later kernels begin with the same.
 const TW_REUSE_DELAY: Duration = Duration::from_secs(1);
 
-/// The values of [`KEYS`] that this kernel has, as text, blanks in one.
+/// Size of the table of connections, from which other defaults follow (6.2+);
+/// negative where a namespace shares that of the first.
+pub const EHASH_ENTRIES: &str = "tcp_ehash_entries";
+
+/// By the last word of the key, as text, blanks in one. Keys that this kernel
+/// has not are absent.
 pub type Values = BTreeMap<&'static str, String>;
 
-/// The values of one namespace.
-pub fn values(namespace: &Namespace) -> io::Result<Values> {
-    netns::visit(std::slice::from_ref(namespace), |_| read())?
+/// What the ledger goes by, of one namespace.
+fn values(namespace: &Namespace) -> io::Result<Values> {
+    let wanted = || sysctls::ALL.iter().filter(|s| KEYS.contains(&s.key()));
+    netns::visit(std::slice::from_ref(namespace), |_| read(wanted()))?
         .pop()
         .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?
 }
@@ -46,16 +53,66 @@ pub fn facts(namespace: &Namespace) -> io::Result<NamespaceFacts> {
         .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
+/// All that is known of sysctls, as each namespace has it.
+pub fn studied(namespaces: &[Namespace]) -> io::Result<Vec<io::Result<Values>>> {
+    let all = netns::visit(namespaces, |_| studied_here())?;
+    Ok(all.into_iter().map(Result::flatten).collect())
+}
+
+/// The same of the namespace that the calling thread is in.
+pub fn studied_here() -> io::Result<Values> {
+    let mut values = read(sysctls::ALL.iter())?;
+    if let Ok(entries) = fs::read_to_string(format!("/proc/sys/net/ipv4/{EHASH_ENTRIES}")) {
+        values.insert(EHASH_ENTRIES, entries.trim().to_owned());
+    }
+    Ok(values)
+}
+
 /// Of the namespace that the calling thread is in.
-fn read() -> io::Result<Values> {
+fn read(keys: impl Iterator<Item = &'static Sysctl>) -> io::Result<Values> {
     let mut values = Values::new();
-    for key in KEYS {
-        match fs::read_to_string(format!("/proc/sys/net/ipv4/{key}")) {
+    for key in keys {
+        match fs::read_to_string(format!("/proc/sys/{}", key.name.replace('.', "/"))) {
             Ok(text) => {
-                values.insert(key, text.split_whitespace().collect::<Vec<_>>().join(" "));
+                values.insert(
+                    key.key(),
+                    text.split_whitespace().collect::<Vec<_>>().join(" "),
+                );
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
+        }
+    }
+    Ok(values)
+}
+
+/// All of a namespace that has to do with TCP, by full names: `net.ipv4.tcp_*`
+/// and the local ports. In the order of the namespaces; `None` for one that can
+/// no longer be entered.
+#[must_use]
+pub fn all_of_tcp(namespaces: &[Namespace]) -> Vec<Option<BTreeMap<String, String>>> {
+    let read = netns::visit(namespaces, |_| read_all_of_tcp());
+    let read = read.unwrap_or_default().into_iter();
+    let mut all: Vec<_> = read.map(|one| one.ok()?.ok()).collect();
+    all.resize(namespaces.len(), None);
+    all
+}
+
+/// A key of cryptography, which is nobody's to keep.
+const SECRET: &str = "tcp_fastopen_key";
+
+fn read_all_of_tcp() -> io::Result<BTreeMap<String, String>> {
+    let mut values = BTreeMap::new();
+    for entry in fs::read_dir("/proc/sys/net/ipv4")? {
+        let entry = entry?;
+        let Ok(key) = entry.file_name().into_string() else {
+            continue;
+        };
+        let concerns = key.starts_with("tcp_") && key != SECRET || KEYS.contains(&key.as_str());
+        // Some may only be written.
+        if concerns && let Ok(text) = fs::read_to_string(entry.path()) {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            values.insert(format!("net.ipv4.{key}"), text);
         }
     }
     Ok(values)
@@ -204,6 +261,20 @@ mod tests {
                 path,
                 ..netns::current().unwrap()
             };
+            let [Some(of_host), Some(of_here), None] = &all_of_tcp(&[
+                host.clone(),
+                here.clone(),
+                Namespace {
+                    inode: 7,
+                    ..here.clone()
+                },
+            ])[..] else {
+                panic!("two of the three can be entered");
+            };
+            assert_eq!(of_here["net.ipv4.ip_local_port_range"], "2000 2999");
+            assert_ne!(of_host["net.ipv4.ip_local_port_range"], "2000 2999");
+            assert!(of_host.keys().filter(|key| key.contains(".tcp_")).count() > 40);
+            assert!(of_host.keys().all(|key| !key.contains(SECRET)));
             let facts = facts(&here).unwrap();
             assert_eq!((facts.max_tw_buckets, facts.ports), (4321, (2000, 2999)));
             assert_ne!(super::facts(&host).unwrap().ports, (2000, 2999));

@@ -6,11 +6,18 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya::programs::{BtfTracePoint, Iter, RawTracePoint, RawTracePointRunOptions, TestRun};
+use aya::programs::tp_btf::BtfTracePointLinkId;
+use aya::programs::{
+    BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
+};
 use aya::{Btf, Ebpf, EbpfLoader};
+use log::debug;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracer_common::layout::Options;
@@ -21,18 +28,24 @@ use super::clock;
 use super::decode::{self, Found};
 use super::netns::{self, Namespace};
 use super::requirements::Facts;
+use super::stand_by::StandBy;
 use crate::model::event::{Address, Event, Family, Lost, Moment, Netns, State};
 
 /// The tracepoints, in the order in which they are attached: a birth must not
-/// be seen by its CLOSE alone, so timers come first.
-const TRACEPOINTS: [(&str, &str); 6] = [
+/// be seen by its CLOSE alone, so timers come first. The second chance comes
+/// and goes ([`StandBy`]).
+const TRACEPOINTS: [(&str, &str); 5] = [
     (seat::TIMER_START, "timer_start"),
     (seat::TIMER_CANCEL, "timer_cancel"),
     (seat::TIMER_EXPIRE_ENTRY, "timer_expire_entry"),
     (seat::TIMER_EXPIRE_EXIT, "timer_expire_exit"),
-    (seat::SET_STATE, "inet_sock_set_state"),
-    (seat::SET_STATE_AGAIN, "inet_sock_set_state"),
+    (seat::SET_STATE, SET_STATE),
 ];
+
+/// A step with the ring's own header, in bytes.
+const SMALLEST_RECORD: u64 = size_of::<wire::Step>() as u64 + 8;
+
+const SET_STATE: &str = "inet_sock_set_state";
 
 /// What is to be seen.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +68,16 @@ pub struct Tracer {
     sweep: Array<MapData, Sweep>,
     sweep_batch: Box<Sweep>,
     timer_offset: u32,
+    /// What the kernel says of each program whose skipped runs are losses.
+    statistics: Vec<File>,
     /// Records that could not be decoded.
     malformed: u64,
+    /// Records read so far.
+    records: u64,
+    /// As many as the ring can hold.
+    most_waiting: u64,
+    second_chance: Option<BtfTracePointLinkId>,
+    stand_by: StandBy,
 }
 
 impl Tracer {
@@ -72,9 +93,16 @@ impl Tracer {
             tell_all: u32::from(wanted.tell_all),
             wake_at: wanted.ring_bytes / 4,
         };
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+        // aya's loader reads and parses the kernel's type information by itself, and
+        // keeps it to itself: ours is read beside it, which is what takes longest here.
+        let (mut loader, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            let loader = EbpfLoader::new();
+            let btf = btf.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (loader, btf)
+        });
+        let btf = btf.context("cannot read the kernel's type information")?;
+        let mut ebpf = loader
             .override_global(seat::LAYOUT, &facts.layout, true)
             .override_global(seat::CALLERS, &facts.callers, true)
             .override_global(seat::OPTIONS, &options, true)
@@ -82,18 +110,7 @@ impl Tracer {
             .map_max_entries(seat::RECORDS, wanted.ring_bytes)
             .load(aya::include_bytes_aligned!("../../bpf/twtrace.bpf.o"))
             .context("cannot load the tracer into the kernel")?;
-
-        for (name, tracepoint) in TRACEPOINTS {
-            program::<BtfTracePoint>(&mut ebpf, name)?
-                .load(tracepoint, &btf)
-                .with_context(|| format!("the kernel refused program {name}"))?;
-        }
-        program::<Iter>(&mut ebpf, seat::SEED)?
-            .load("tcp", &btf)
-            .with_context(|| format!("the kernel refused program {}", seat::SEED))?;
-        program::<RawTracePoint>(&mut ebpf, seat::READ)?
-            .load()
-            .with_context(|| format!("the kernel refused program {}", seat::READ))?;
+        load_programs(&mut ebpf, &btf)?;
 
         Ok(Self {
             ring: RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
@@ -107,7 +124,12 @@ impl Tracer {
                 readings: [wire::Reading::default(); SWEEP_BATCH],
             }),
             timer_offset: facts.layout.tw_timer,
+            statistics: statistics(&ebpf)?,
             malformed: 0,
+            records: 0,
+            most_waiting: u64::from(wanted.ring_bytes) / SMALLEST_RECORD,
+            second_chance: None,
+            stand_by: StandBy::default(),
             ebpf,
         })
     }
@@ -119,6 +141,14 @@ impl Tracer {
                 .attach()
                 .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;
         }
+        self.attach_second_chance()
+    }
+
+    fn attach_second_chance(&mut self) -> Result<()> {
+        let link = program::<BtfTracePoint>(&mut self.ebpf, seat::SET_STATE_AGAIN)?
+            .attach()
+            .with_context(|| format!("cannot attach to the tracepoint {SET_STATE} again"))?;
+        self.second_chance = Some(link);
         Ok(())
     }
 
@@ -137,18 +167,22 @@ impl Tracer {
             .map_err(|error| error.into_parts().1)
     }
 
-    /// Hands over all that is waiting in the ring; how many records that was.
+    /// Hands over all that is waiting in the ring; how many records that was. It
+    /// ends where the machine fills the ring faster than it is read, too: after
+    /// as many as can have been waiting.
     pub fn drain(&mut self, mut take: impl FnMut(&Event)) -> u64 {
         let now = clock::now();
-        let mut records = 0;
-        while let Some(item) = self.ring.next() {
-            records += 1;
+        let before = self.records;
+        while self.records - before < self.most_waiting
+            && let Some(item) = self.ring.next()
+        {
+            self.records += 1;
             match decode::record(&item, now) {
                 Some(event) => take(&event),
                 None => self.malformed += 1,
             }
         }
-        records
+        self.records - before
     }
 
     /// Whether each step is to carry its addresses, from now on.
@@ -272,17 +306,21 @@ impl Tracer {
         }
     }
 
-    /// What has been lost since the attach.
-    pub fn lost(&self) -> Result<Lost> {
+    /// What has been lost since the attach. Whether the second chance is needed
+    /// follows from the same counters, so it is attached or detached here.
+    pub fn lost(&mut self) -> Result<Lost> {
+        // Skips first: what is rescued meanwhile must not look lost.
+        let (mut skipped, mut set_state) = (0, None);
+        for ((name, _), file) in TRACEPOINTS.iter().zip(&self.statistics) {
+            let misses = recursion_misses(file)?;
+            if *name == seat::SET_STATE {
+                set_state = misses;
+            }
+            skipped += misses.unwrap_or(0);
+        }
+        self.stand_by(set_state)?;
         let cpus = self.losses.get(&0, 0).context("cannot read the losses")?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
-        let mut skipped = 0;
-        for (name, _) in TRACEPOINTS {
-            // The second chance may be skipped: it is, whenever the first ran.
-            if name != seat::SET_STATE_AGAIN {
-                skipped += self.recursion_misses(name)?;
-            }
-        }
         Ok(Lost {
             ring: sum(|losses| losses.ring) + self.malformed,
             map: sum(|losses| losses.map),
@@ -290,20 +328,88 @@ impl Tracer {
         })
     }
 
-    /// How often the kernel skipped a program because it was running already.
-    /// 0 before 5.12, which does not say.
-    fn recursion_misses(&self, name: &str) -> Result<u64> {
-        let program = self.ebpf.program(name).ok_or_else(|| missing(name))?;
-        let program: &BtfTracePoint = program.try_into()?;
-        let fd = program.fd()?.as_fd().as_raw_fd();
-        let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{fd}"))
-            .with_context(|| format!("cannot read the statistics of program {name}"))?;
-        Ok(info
-            .lines()
-            .find_map(|line| line.strip_prefix("recursion_misses:"))
-            .and_then(|number| number.trim().parse().ok())
-            .unwrap_or(0))
+    fn stand_by(&mut self, skipped: Option<u64>) -> Result<()> {
+        // Before 5.12 the kernel does not say what it skips.
+        let Some(skipped) = skipped else {
+            return Ok(());
+        };
+        let needed = self.stand_by.is_needed(self.records, skipped);
+        match self.second_chance.take() {
+            Some(link) if !needed => {
+                debug!("no step was skipped for long: the second chance goes");
+                program::<BtfTracePoint>(&mut self.ebpf, seat::SET_STATE_AGAIN)?
+                    .detach(link)
+                    .context("cannot detach the second chance")
+            }
+            None if needed => {
+                debug!("a step was skipped: the second chance comes back");
+                self.attach_second_chance()
+            }
+            as_it_was => {
+                self.second_chance = as_it_was;
+                Ok(())
+            }
+        }
     }
+}
+
+/// The statistics of the programs whose skipped runs are losses, in the order of
+/// [`TRACEPOINTS`], open: they are read twice a second even if nothing happens.
+fn statistics(ebpf: &Ebpf) -> Result<Vec<File>> {
+    TRACEPOINTS
+        .iter()
+        .map(|(name, _)| {
+            let program: &BtfTracePoint = ebpf
+                .program(name)
+                .ok_or_else(|| missing(name))?
+                .try_into()?;
+            let path = format!("/proc/self/fdinfo/{}", program.fd()?.as_fd().as_raw_fd());
+            File::open(path)
+                .with_context(|| format!("cannot read the statistics of program {name}"))
+        })
+        .collect()
+}
+
+/// How often the kernel skipped a program because it was running already;
+/// `None` before 5.12, which does not say.
+fn recursion_misses(statistics: &File) -> Result<Option<u64>> {
+    // A dozen lines of a word and a number each.
+    let mut text = [0; 1024];
+    let read = statistics
+        .read_at(&mut text, 0)
+        .context("cannot read the statistics of a program")?;
+    Ok(text[..read]
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| str::from_utf8(line).ok())
+        .find_map(|line| line.strip_prefix("recursion_misses:"))
+        .and_then(|number| number.trim().parse().ok()))
+}
+
+/// Has the kernel verify all programs side by side, which is most of the time
+/// that a start takes.
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    let load = |name: &str, program: &mut Program| -> Result<()> {
+        let mut seats = TRACEPOINTS
+            .iter()
+            .chain(&[(seat::SET_STATE_AGAIN, SET_STATE)]);
+        let tracepoint = seats.find(|(here, _)| *here == name);
+        match (tracepoint, name) {
+            (Some((_, tracepoint)), _) => as_kind::<BtfTracePoint>(program)?.load(tracepoint, btf),
+            (None, seat::SEED) => as_kind::<Iter>(program)?.load("tcp", btf),
+            (None, seat::READ) => as_kind::<RawTracePoint>(program)?.load(),
+            (None, _) => bail!("the eBPF object has {name}, which nobody attaches"),
+        }
+        .with_context(|| format!("the kernel refused program {name}"))
+    };
+    thread::scope(|scope| {
+        let loads: Vec<_> = ebpf
+            .programs_mut()
+            .map(|(name, program)| scope.spawn(move || load(name, program)))
+            .collect();
+        loads
+            .into_iter()
+            .try_for_each(|load| load.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 fn sum_of_cpus(cpus: &[Requests]) -> (u64, u64) {
@@ -321,9 +427,15 @@ fn kernel_log_level() -> u8 {
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    as_kind(ebpf.program_mut(name).ok_or_else(|| missing(name))?)
+}
+
+fn as_kind<'a, P>(program: &'a mut Program) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     Ok(program.try_into()?)
 }
 

@@ -11,4 +11,8 @@ pub mod destroy;
 pub mod link;
 pub mod netns;
 pub mod population;
+pub mod replicas;
 pub mod segments;
+pub mod setting;
+pub mod shape;
+pub mod workload;

@@ -68,10 +68,29 @@ impl Netns {
     /// they are moved. A panic in it goes on in the caller.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         on_own_thread(|| {
-            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
-                .with_context(|| format!("cannot enter network namespace {}", self.inode))?;
+            enter(&self.file, self.inode)?;
             Ok(work())
         })
+    }
+
+    /// Starts a thread inside, which keeps the namespace alive as long as it runs.
+    pub fn spawn_thread<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<thread::JoinHandle<Result<T>>> {
+        let inode = self.inode;
+        let file = self
+            .file
+            .try_clone()
+            .with_context(|| format!("cannot hold network namespace {inode}"))?;
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                enter(&file, inode)?;
+                work()
+            })
+            .with_context(|| format!("cannot start the thread {name}"))
     }
 
     /// Starts a process inside.
@@ -148,6 +167,12 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Takes the calling thread there.
+fn enter(file: &File, inode: u32) -> Result<()> {
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("cannot enter network namespace {inode}"))
 }
 
 fn sysctl_path(key: &str) -> String {

@@ -8,7 +8,7 @@
 use super::event::{Moment, Tick};
 
 /// 2MSL as mainline has it, for as long as no arming has been seen.
-const ASSUMED_NOMINAL_S: u32 = 60;
+pub(crate) const ASSUMED_NOMINAL_S: u32 = 60;
 
 /// `LVL_CLK_SHIFT` and `1 << LVL_BITS` of kernel/time/timer.c; the same from 4.8 on.
 const LEVEL_SHIFT: u32 = 3;

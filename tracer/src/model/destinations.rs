@@ -28,6 +28,8 @@ struct Key {
 struct Destination {
     key: Key,
     in_use: bool,
+    /// It stands in `unused`, whether it is so still or not.
+    listed: bool,
     used: u64,
     time_wait: u64,
     /// Since the last tick.
@@ -43,6 +45,8 @@ struct Destination {
 pub(super) struct Destinations {
     all: Vec<Destination>,
     free: Vec<u32>,
+    /// Those that nobody used any more at some time: what a full table may forget.
+    unused: Vec<u32>,
     by_key: FxHashMap<Key, u32>,
     limit: usize,
     left_out: u64,
@@ -53,6 +57,7 @@ impl Destinations {
         Destinations {
             all: Vec::new(),
             free: Vec::new(),
+            unused: Vec::new(),
             by_key: FxHashMap::default(),
             limit,
             left_out: 0,
@@ -92,6 +97,10 @@ impl Destinations {
     pub(super) fn release(&mut self, index: u32) {
         if let Some(destination) = self.all.get_mut(index as usize) {
             destination.used -= 1;
+            if destination.used == 0 && !destination.listed {
+                destination.listed = true;
+                self.unused.push(index);
+            }
         }
     }
 
@@ -166,15 +175,12 @@ impl Destinations {
 
     fn insert(&mut self, key: Key) -> Option<u32> {
         if self.free.is_empty() && self.all.len() >= self.limit {
-            for index in 0..self.all.len() as u32 {
-                if self.all[index as usize].in_use && self.all[index as usize].used == 0 {
-                    self.discard(index);
-                }
-            }
+            self.discard_an_unused();
         }
         let fresh = Destination {
             key,
             in_use: true,
+            listed: false,
             used: 0,
             time_wait: 0,
             connects: 0,
@@ -185,7 +191,8 @@ impl Destinations {
         };
         let index = match self.free.pop() {
             Some(index) => {
-                self.all[index as usize] = fresh;
+                let listed = self.all[index as usize].listed;
+                self.all[index as usize] = Destination { listed, ..fresh };
                 index
             }
             None if self.all.len() < self.limit => {
@@ -196,6 +203,19 @@ impl Destinations {
         };
         self.by_key.insert(key, index);
         Some(index)
+    }
+
+    /// Looks at each that fell out of use once, however many connects find the
+    /// table full.
+    fn discard_an_unused(&mut self) {
+        while let Some(index) = self.unused.pop() {
+            let destination = &mut self.all[index as usize];
+            destination.listed = false;
+            if destination.in_use && destination.used == 0 {
+                self.discard(index);
+                return;
+            }
+        }
     }
 
     fn discard(&mut self, index: u32) {
@@ -218,14 +238,10 @@ impl Destination {
             remote_port: key.remote_port,
         };
         let (local, remote) = (tuple.local_addr(), tuple.remote_addr());
-        let loopback = local.to_canonical().is_loopback() || remote.to_canonical().is_loopback();
-        let reused = facts.timestamps && (facts.tw_reuse == 1 || facts.tw_reuse == 2 && loopback);
         let usable = usable_ports(facts);
-        let holds_s = if reused {
-            facts.tw_reuse_delay.as_secs_f64()
-        } else {
-            life_s
-        };
+        let holds_s = facts
+            .reuse_delay(local, remote)
+            .map_or(life_s, |delay| delay.as_secs_f64());
         let filled = if self.filled > 0.0 { self.filled } else { 1.0 };
         let growth = self.growth_per_s / filled;
         let left = usable.saturating_sub(self.used);
@@ -362,5 +378,23 @@ mod tests {
         assert_eq!(destinations.left_out(), 1);
         destinations.release(first);
         assert_ne!(destinations.take(&tuple(4), true), NOWHERE);
+    }
+
+    #[test]
+    fn what_came_into_use_again_is_not_forgotten() {
+        let mut destinations = Destinations::new(2);
+        let first = destinations.take(&tuple(2), true);
+        let second = destinations.take(&tuple(3), true);
+        destinations.release(first);
+        assert_eq!(destinations.take(&tuple(2), true), first);
+        assert_eq!(destinations.take(&tuple(4), true), NOWHERE);
+        for _ in 0..3 {
+            destinations.release(second);
+            assert_eq!(destinations.take(&tuple(3), true), second);
+        }
+        destinations.release(second);
+        assert_eq!(destinations.take(&tuple(5), true), second);
+        assert_eq!(destinations.take(&tuple(3), true), NOWHERE);
+        assert_eq!(destinations.unused.len(), 0);
     }
 }

@@ -124,6 +124,17 @@ pub struct NamespaceFacts {
     pub timestamps: bool,
 }
 
+impl NamespaceFacts {
+    /// How old a TIME_WAIT has to be for `connect()` to take its port between
+    /// these addresses; `None` where it never does.
+    #[must_use]
+    pub fn reuse_delay(&self, local: IpAddr, remote: IpAddr) -> Option<Duration> {
+        let loopback = || local.to_canonical().is_loopback() || remote.to_canonical().is_loopback();
+        let reuses = self.timestamps && (self.tw_reuse == 1 || self.tw_reuse == 2 && loopback());
+        reuses.then_some(self.tw_reuse_delay)
+    }
+}
+
 /// The kernel's own counters of one namespace, for the witnesses. Read between
 /// `from` and `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

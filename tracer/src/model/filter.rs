@@ -1,7 +1,8 @@
-//! Which sockets the user wants to see, judged by their addresses alone.
+//! Which sockets the user wants to see, judged by their addresses and by the
+//! processes that open and close them.
 //!
-//! Within one kind (local ports, remote ports, local and remote addresses) any
-//! value admits; between kinds all must. That is how a person reads
+//! Within one kind (local ports, remote ports, local and remote addresses,
+//! pids, ...) any value admits; between kinds all must. That is how a person reads
 //! `--dport 80 --dport 443 --dst 10.0.0.0/8`, and how `ss` spells it out:
 //! `( dport = :80 or dport = :443 ) and dst 10.0.0.0/8`. Which states are shown
 //! is another question: [`super::state_set`].
@@ -22,6 +23,47 @@ pub struct Filter {
     remote_ports: Vec<u16>,
     local: Vec<Network>,
     remote: Vec<Network>,
+    processes: Processes,
+}
+
+/// Which processes' sockets; an empty list is no restriction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    pub pids: Vec<u32>,
+    /// Names as the kernel has them, at most 15 bytes.
+    pub comms: Vec<String>,
+    pub cgroups: Vec<Cgroup>,
+}
+
+/// A control group and those below it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cgroup {
+    /// As it was asked for.
+    pub path: String,
+    /// Empty until [`Filter::look_up_cgroups`].
+    pub ids: Vec<u64>,
+}
+
+impl Processes {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Processes::default()
+    }
+
+    /// Whether this process is one of them; what is not known of it is not it.
+    #[must_use]
+    pub fn admit(&self, pid: u32, comm: Option<[u8; 16]>, cgroup: Option<u64>) -> bool {
+        any_or_none(&self.pids, |&wanted| wanted == pid)
+            && any_or_none(&self.comms, |wanted| {
+                comm.is_some_and(|comm| {
+                    let length = comm.iter().position(|&b| b == 0).unwrap_or(comm.len());
+                    comm[..length] == *wanted.as_bytes()
+                })
+            })
+            && any_or_none(&self.cgroups, |wanted| {
+                cgroup.is_some_and(|id| wanted.ids.contains(&id))
+            })
+    }
 }
 
 impl Filter {
@@ -40,7 +82,50 @@ impl Filter {
             remote_ports: sorted(remote_ports),
             local: sorted(local),
             remote: sorted(remote),
+            processes: Processes::default(),
         }
+    }
+
+    /// The same, of these processes alone.
+    #[must_use]
+    pub fn of(self, processes: Processes) -> Filter {
+        let Processes {
+            pids,
+            comms,
+            cgroups,
+        } = processes;
+        Filter {
+            processes: Processes {
+                pids: sorted(pids),
+                comms: sorted(comms),
+                cgroups: sorted(cgroups),
+            },
+            ..self
+        }
+    }
+
+    /// Has the ids of the control groups told by their paths.
+    pub fn look_up_cgroups<E>(
+        &mut self,
+        mut ids: impl FnMut(&str) -> Result<Vec<u64>, E>,
+    ) -> Result<(), E> {
+        for cgroup in &mut self.processes.cgroups {
+            cgroup.ids = ids(&cgroup.path)?;
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// Whether a socket is judged by more than its family, so that one of which
+    /// nothing is known is not wanted. The family alone is the kernel side's
+    /// affair.
+    #[must_use]
+    pub fn judges(&self) -> bool {
+        self.needs_addresses() || !self.processes.is_empty()
     }
 
     #[must_use]
@@ -49,9 +134,8 @@ impl Filter {
     }
 
     /// Whether addresses or ports matter, so that a socket whose tuple has not
-    /// travelled cannot be judged. The family alone is the kernel side's affair.
-    #[must_use]
-    pub fn needs_addresses(&self) -> bool {
+    /// travelled cannot be judged.
+    fn needs_addresses(&self) -> bool {
         !(self.local_ports.is_empty()
             && self.remote_ports.is_empty()
             && self.local.is_empty()
@@ -64,7 +148,7 @@ impl Filter {
         self.family
     }
 
-    /// Whether a socket with these ends is wanted. What cannot be judged yet,
+    /// Whether a socket with these ends is wanted, whosever it is. What cannot be judged yet,
     /// because its local port or all of it is unknown, is not: it is looked at
     /// again when more is told.
     #[must_use]
@@ -103,6 +187,9 @@ impl fmt::Display for Filter {
         clauses.extend(clause("dport = :", &self.remote_ports));
         clauses.extend(clause("src ", &self.local));
         clauses.extend(clause("dst ", &self.remote));
+        clauses.extend(clause("pid ", &self.processes.pids));
+        clauses.extend(clause("comm ", &self.processes.comms));
+        clauses.extend(clause("cgroup ", &self.processes.cgroups));
         f.write_str(&clauses.join(" and "))
     }
 }
@@ -116,6 +203,12 @@ fn clause<T: fmt::Display>(word: &str, wanted: &[T]) -> Option<String> {
         0 => None,
         1 => terms.into_iter().next(),
         _ => Some(format!("( {} )", terms.join(" or "))),
+    }
+}
+
+impl fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
     }
 }
 
@@ -258,10 +351,34 @@ mod tests {
     }
 
     #[test]
+    fn processes_are_judged_by_what_is_known_of_them() {
+        let comm = |name: &str| {
+            let mut bytes = [0; 16];
+            bytes[..name.len()].copy_from_slice(name.as_bytes());
+            Some(bytes)
+        };
+        let nginx = Processes {
+            pids: vec![],
+            comms: vec!["nginx".into()],
+            cgroups: vec![Cgroup {
+                path: "/web".into(),
+                ids: vec![70],
+            }],
+        };
+        assert!(nginx.admit(7, comm("nginx"), Some(70)));
+        assert!(!nginx.admit(7, comm("nginx2"), Some(70)));
+        assert!(!nginx.admit(7, comm("nginx"), Some(71)));
+        assert!(!nginx.admit(7, None, Some(70)));
+        let filter = Filter::default().of(nginx);
+        assert!(filter.judges());
+        assert_eq!(filter.to_string(), "comm nginx and cgroup /web");
+    }
+
+    #[test]
     fn an_empty_filter_admits_all_and_says_nothing() {
         let filter = Filter::default();
         assert!(filter.is_empty());
-        assert!(!filter.needs_addresses());
+        assert!(!filter.judges());
         assert!(filter.admits(&tuple("10.0.0.2", 0, "10.0.0.9", 443)));
         assert_eq!(filter.to_string(), "");
     }
@@ -326,7 +443,7 @@ mod tests {
         let four = Filter::new(Some(Family::Inet), vec![], vec![], vec![], vec![]);
         assert!(four.admits(&tuple("10.0.0.2", 1, "10.0.0.9", 2)));
         assert!(!four.admits(&tuple("::ffff:10.0.0.2", 1, "::ffff:10.0.0.9", 2)));
-        assert!(!four.is_empty() && !four.needs_addresses());
+        assert!(!four.is_empty() && !four.judges());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Bucket, Distribution, Summary};
 
@@ -51,24 +52,99 @@ impl Durations {
         self.count
     }
 
+    #[must_use]
+    pub fn sum_s(&self) -> f64 {
+        self.sum as f64 / 1e9
+    }
+
+    /// Seconds, to three figures; `None` where nothing was recorded.
+    #[must_use]
+    pub fn quantile_s(&self, q: f64) -> Option<f64> {
+        let counts = self.counts.as_ref()?;
+        let value = counts.value_at_quantile(q) as f64 / 1e6;
+        Some(value.clamp(seconds(self.min), seconds(self.max)))
+    }
+
+    /// What was recorded since it was `earlier`. An extreme that did not move
+    /// since is only known to three figures.
+    #[must_use]
+    pub fn since(&self, earlier: &Durations) -> Sparse {
+        let mut sparse = Sparse::default();
+        let Some(counts) = self.counts.as_ref().filter(|_| self.count > earlier.count) else {
+            return sparse;
+        };
+        let before = |value| {
+            earlier
+                .counts
+                .as_ref()
+                .map_or(0, |counts| counts.count_at(value))
+        };
+        for recorded in counts.iter_recorded() {
+            let value = recorded.value_iterated_to();
+            let fresh = recorded.count_at_value().saturating_sub(before(value));
+            if fresh > 0 {
+                sparse.us.push(counts.lowest_equivalent(value));
+                sparse.n.push(fresh);
+            }
+        }
+        let (Some(&first), Some(&last)) = (sparse.us.first(), sparse.us.last()) else {
+            return sparse;
+        };
+        let new = earlier.count == 0;
+        let min = if new || self.min < earlier.min {
+            self.min
+        } else {
+            self.min.max(first * 1000)
+        };
+        let max = if new || self.max > earlier.max {
+            self.max
+        } else {
+            self.max
+                .min((counts.highest_equivalent(last) + 1) * 1000 - 1)
+        };
+        sparse.count = self.count - earlier.count;
+        sparse.sum_s = (self.sum - earlier.sum) as f64 / 1e9;
+        sparse.min_s = Some(seconds(min));
+        sparse.max_s = Some(seconds(max));
+        sparse
+    }
+
+    /// Adds what was recorded elsewhere, or at another time.
+    pub fn add(&mut self, sparse: &Sparse) {
+        let (Some(min_s), Some(max_s)) = (sparse.min_s, sparse.max_s) else {
+            return;
+        };
+        let (min, max) = (nanoseconds(min_s), nanoseconds(max_s));
+        if self.count == 0 {
+            (self.min, self.max) = (min, max);
+        } else {
+            self.min = self.min.min(min);
+            self.max = self.max.max(max);
+        }
+        self.count += sparse.count;
+        self.sum += u128::from(nanoseconds(sparse.sum_s));
+        let counts = self.counts.get_or_insert_with(new_counts);
+        for (&us, &n) in sparse.us.iter().zip(&sparse.n) {
+            counts.saturating_record_n(us, n);
+        }
+    }
+
     /// Seconds.
     #[must_use]
     pub fn distribution(&self) -> Distribution {
-        let summary = self.counts.as_ref().map(|counts| {
-            let (min, max) = (seconds(self.min), seconds(self.max));
-            let quantile = |q: f64| (counts.value_at_quantile(q) as f64 / 1e6).clamp(min, max);
-            Summary {
-                min,
-                p50: quantile(0.5),
-                p90: quantile(0.9),
-                p99: quantile(0.99),
-                max,
-                sum: self.sum as f64 / 1e9,
-            }
-        });
+        let summary = || {
+            Some(Summary {
+                min: seconds(self.min),
+                p50: self.quantile_s(0.5)?,
+                p90: self.quantile_s(0.9)?,
+                p99: self.quantile_s(0.99)?,
+                max: seconds(self.max),
+                sum: self.sum_s(),
+            })
+        };
         Distribution {
             count: self.count,
-            summary,
+            summary: summary(),
         }
     }
 }
@@ -82,6 +158,35 @@ fn new_counts() -> Box<Histogram<u64>> {
 
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+fn nanoseconds(s: f64) -> u64 {
+    (s * 1e9).round() as u64
+}
+
+/// The part of a distribution that fell into one interval: only the places
+/// where something was recorded. Parts [`add`](Durations::add) up to the whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sparse {
+    pub count: u64,
+    pub sum_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_s: Option<f64>,
+    /// Where each place begins, microseconds; it is a thousandth wide, or 1 µs.
+    pub us: Vec<u64>,
+    /// How many fell there.
+    pub n: Vec<u64>,
+}
+
+/// How many lives of an interval fell into each band: a place of three figures
+/// is too wide to tell 59.9996 s from 60 s.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bands {
+    /// Where each begins, seconds; it ends where the next begins, the last nowhere.
+    pub ge: Vec<f64>,
+    pub n: Vec<u64>,
 }
 
 /// Bands below 2MSL, in nanoseconds: where each begins.
@@ -123,8 +228,12 @@ impl Lives {
     /// The 2MSL band turned out to be elsewhere. Lives recorded before are put
     /// into the new bands to three figures: all that is still known of them.
     pub fn retune(&mut self, nominal: u64, slack: u64) {
-        let before = std::mem::replace(self, Lives::new(nominal, slack));
-        self.durations = before.durations;
+        self.reband(edges(nominal, slack));
+    }
+
+    fn reband(&mut self, edges: Vec<u64>) {
+        self.counts = vec![0; edges.len()];
+        self.edges = edges;
         if let Some(counts) = &self.durations.counts {
             for value in counts.iter_recorded() {
                 let band = band(&self.edges, value.value_iterated_to().saturating_mul(1000));
@@ -136,6 +245,44 @@ impl Lives {
     pub fn record_ns(&mut self, ns: u64) {
         self.counts[band(&self.edges, ns)] += 1;
         self.durations.record_ns(ns);
+    }
+
+    /// What fell into each band since they were `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Lives) -> Bands {
+        let mut rebanded;
+        let mut before = earlier;
+        if earlier.edges != self.edges {
+            rebanded = earlier.clone();
+            rebanded.reband(self.edges.clone());
+            before = &rebanded;
+        }
+        let counts = self.counts.iter().zip(&before.counts);
+        Bands {
+            ge: self.edges.iter().copied().map(seconds).collect(),
+            n: counts
+                .map(|(now, then)| now.saturating_sub(*then))
+                .collect(),
+        }
+    }
+
+    /// Adds the lives of an interval: those of each reason, and their bands.
+    pub fn add<'a>(&mut self, lives: impl IntoIterator<Item = &'a Sparse>, bands: &Bands) {
+        let edges: Vec<u64> = bands.ge.iter().copied().map(nanoseconds).collect();
+        if edges != self.edges {
+            self.reband(edges);
+        }
+        for sparse in lives {
+            self.durations.add(sparse);
+        }
+        for (count, n) in self.counts.iter_mut().zip(&bands.n) {
+            *count += n;
+        }
+    }
+
+    #[must_use]
+    pub fn durations(&self) -> &Durations {
+        &self.durations
     }
 
     #[must_use]

@@ -4,6 +4,7 @@
 //! snapshot, byte for byte.
 
 pub(crate) mod clock;
+mod counters;
 mod destinations;
 pub mod event;
 pub mod filter;

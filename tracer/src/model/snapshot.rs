@@ -3,12 +3,15 @@
 //! This is the one value every renderer consumes, and field for field what
 //! `live --json` prints. Fields may be added; none is ever removed or renamed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracer_common::state::State;
+
+use super::counters::counters;
 
 pub const SCHEMA: &str = "twtrace.snapshot/1";
 
@@ -23,13 +26,17 @@ pub struct Snapshot {
     /// Since the last snapshot.
     pub interval_s: f64,
     pub host: Host,
-    pub version: &'static str,
+    /// Of the twtrace that counted.
+    pub version: Cow<'static, str>,
     pub scope: Scope,
     /// All ten states, by netstat's names, in netstat's order.
     pub states: States,
     pub transitions: Vec<Transition>,
     pub closes: Closes,
     pub connect_failures: ConnectFailures,
+    /// The newest connect that found no free port; absent where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_without_port: Option<WithoutPort>,
     pub connect_latency_s: Distribution,
     pub time_wait: TimeWait,
     pub fin_wait2_orphan: FinWait2Orphan,
@@ -52,11 +59,14 @@ pub struct Snapshot {
 }
 
 /// Always three decimals, so that times of one width sort as text.
-fn to_milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn to_milliseconds<S: Serializer>(
+    time: &Timestamp,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     pub name: String,
     pub kernel: String,
@@ -64,7 +74,7 @@ pub struct Host {
     pub hz: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
     /// `all`, or the namespace as it was asked for.
     pub netns: String,
@@ -73,7 +83,7 @@ pub struct Scope {
 }
 
 /// `now = seeded + entered − left`, always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     pub now: u64,
     pub seeded: u64,
@@ -100,6 +110,14 @@ impl States {
     }
 }
 
+impl<'de> Deserialize<'de> for States {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<States, D::Error> {
+        let by_name = BTreeMap::<String, Count>::deserialize(deserializer)?;
+        let count = |state: State| by_name.get(state.name()).copied().unwrap_or_default();
+        Ok(States(State::COUNTED.map(count)))
+    }
+}
+
 impl Serialize for States {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter().map(|(state, count)| (state.name(), count)))
@@ -107,38 +125,63 @@ impl Serialize for States {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Transition {
+pub struct Transition<N = u64> {
     pub from: &'static str,
     pub to: &'static str,
-    pub count: u64,
+    pub count: N,
+}
+
+impl<'de, N: Deserialize<'de>> Deserialize<'de> for Transition<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Named<N> {
+            from: String,
+            to: String,
+            count: N,
+        }
+        let Named { from, to, count } = Named::deserialize(deserializer)?;
+        let known = |name: &str| {
+            let mut states = State::COUNTED.into_iter().chain([State::Close]);
+            let unknown = || serde::de::Error::custom(format_args!("no state is called {name:?}"));
+            states
+                .find(|state| state.name() == name)
+                .map(State::name)
+                .ok_or_else(unknown)
+        };
+        Ok(Transition {
+            from: known(&from)?,
+            to: known(&to)?,
+            count,
+        })
+    }
 }
 
 /// How connections came to their end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Closes {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closes<N = u64> {
     /// Active closes that went into TIME_WAIT.
-    pub via_time_wait: u64,
+    pub via_time_wait: N,
     /// LAST_ACK -> CLOSED.
-    pub passive: u64,
-    pub straight_to_closed: StraightToClosed,
+    pub passive: N,
+    pub straight_to_closed: StraightToClosed<N>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct StraightToClosed {
-    pub overflow: u64,
-    pub reset: u64,
-    pub aborted: u64,
-    pub other: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StraightToClosed<N = u64> {
+    pub overflow: N,
+    pub reset: N,
+    pub aborted: N,
+    pub other: N,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ConnectFailures {
-    pub ports_exhausted: u64,
-    pub refused: u64,
-    pub timed_out: u64,
-    pub abandoned: u64,
-    pub unreachable: u64,
-    pub other: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectFailures<N = u64> {
+    pub ports_exhausted: N,
+    pub refused: N,
+    pub timed_out: N,
+    pub abandoned: N,
+    pub unreachable: N,
+    pub other: N,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -162,24 +205,24 @@ pub struct TimeWait {
     pub timer: Timer,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sides {
     pub client: u64,
     pub server: u64,
     pub unknown: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct TimeWaitEnds {
-    pub expired: u64,
-    pub reused_by_connect: u64,
-    pub reused_by_bound_connect: u64,
-    pub reused_by_syn: u64,
-    pub reset: u64,
-    pub tproxy: u64,
-    pub destroyed: u64,
-    pub netns_exit: u64,
-    pub unknown: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeWaitEnds<N = u64> {
+    pub expired: N,
+    pub reused_by_connect: N,
+    pub reused_by_bound_connect: N,
+    pub reused_by_syn: N,
+    pub reset: N,
+    pub tproxy: N,
+    pub destroyed: N,
+    pub netns_exit: N,
+    pub unknown: N,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -192,28 +235,28 @@ pub struct FinWait2Orphan {
     pub lifetime_s: Distribution,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FinWait2Ends {
-    pub expired: u64,
-    pub data_after_close: u64,
-    pub reset: u64,
-    pub reused_by_connect: u64,
-    pub reused_by_bound_connect: u64,
-    pub tproxy: u64,
-    pub destroyed: u64,
-    pub netns_exit: u64,
-    pub unknown: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinWait2Ends<N = u64> {
+    pub expired: N,
+    pub data_after_close: N,
+    pub reset: N,
+    pub reused_by_connect: N,
+    pub reused_by_bound_connect: N,
+    pub tproxy: N,
+    pub destroyed: N,
+    pub netns_exit: N,
+    pub unknown: N,
 }
 
 /// Seconds. Where `count` is 0 nothing else is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
     pub count: u64,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub min: f64,
     pub p50: f64,
@@ -237,7 +280,7 @@ pub struct Lifetime {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bucket {
     pub ge: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lt: Option<f64>,
     pub count: u64,
 }
@@ -273,7 +316,7 @@ pub struct MeanEstimate {
     pub high: f64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timer {
     /// What the kernel asked for at an arming; `None` until one was seen.
     pub nominal_s: Option<f64>,
@@ -281,8 +324,19 @@ pub struct Timer {
     pub slack_s: f64,
 }
 
+/// A connect that found no free local port.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WithoutPort {
+    pub netns: u32,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub remote_port: u16,
+    /// Before the snapshot.
+    pub ago_s: f64,
+}
+
 /// Port headroom of one client-side destination.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Destination {
     pub netns: u32,
     pub local: IpAddr,
@@ -297,52 +351,52 @@ pub struct Destination {
     /// What the ports can sustain: `usable / (2MSL + g/2)`, with reuse `usable / delay`.
     pub limit_per_s: f64,
     /// At the present rates; absent where the ports suffice.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exhausted_in_s: Option<f64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub pid: u32,
     pub comm: String,
     /// Path below the cgroup v2 mount; absent where it is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
     pub time_wait_entered: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
     pub addr: IpAddr,
     pub time_wait_entered: u64,
 }
 
 /// Entries that bounded tables dropped; TIME_WAITs they stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     pub destinations: u64,
     pub owners_time_wait_entered: u64,
     pub remotes_time_wait_entered: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
     pub netns: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     pub states: States,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Lost {
-    pub ring: u64,
-    pub map: u64,
-    pub recursion: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost<N = u64> {
+    pub ring: N,
+    pub map: N,
+    pub recursion: N,
     /// What no counter told and a witness found.
-    pub unseen: u64,
+    pub unseen: N,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Exactness {
     #[default]
@@ -350,3 +404,47 @@ pub enum Exactness {
     /// Something was lost and has not been put right from the kernel yet.
     Approximate,
 }
+
+counters!(StraightToClosed {
+    overflow,
+    reset,
+    aborted,
+    other
+});
+counters!(Closes { via_time_wait, passive; straight_to_closed });
+counters!(ConnectFailures {
+    ports_exhausted,
+    refused,
+    timed_out,
+    abandoned,
+    unreachable,
+    other
+});
+counters!(TimeWaitEnds {
+    expired,
+    reused_by_connect,
+    reused_by_bound_connect,
+    reused_by_syn,
+    reset,
+    tproxy,
+    destroyed,
+    netns_exit,
+    unknown
+});
+counters!(FinWait2Ends {
+    expired,
+    data_after_close,
+    reset,
+    reused_by_connect,
+    reused_by_bound_connect,
+    tproxy,
+    destroyed,
+    netns_exit,
+    unknown
+});
+counters!(Lost {
+    ring,
+    map,
+    recursion,
+    unseen
+});

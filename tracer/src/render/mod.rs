@@ -4,8 +4,11 @@
 //! what a renderer needs of these it is given. The same values give the same
 //! bytes.
 
+pub mod comparison;
 pub mod events;
+pub mod explain;
 pub mod json;
 pub mod line;
 pub mod live;
+pub mod report;
 pub mod text;

@@ -80,6 +80,13 @@ impl Scene {
         self.patience = IMPATIENCE;
     }
 
+    /// What the kernel side says that it could not tell.
+    pub(super) fn lost(&mut self) -> u64 {
+        self.tracer
+            .lost()
+            .map_or(0, |lost| lost.ring + lost.map + lost.recursion)
+    }
+
     pub(super) fn inode(&self) -> Inode {
         self.inode
     }

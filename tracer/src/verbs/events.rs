@@ -8,11 +8,11 @@ use jiff::tz::TimeZone;
 use super::live::{CANNOT_WRITE, styled};
 use crate::kernel::requirements;
 use crate::model::happening::Happening;
-use crate::model::snapshot::{Lost, Snapshot};
+use crate::model::snapshot::Lost;
 use crate::model::state_set::StateSet;
 use crate::options::{EventsOptions, NetnsChoice};
 use crate::render::events::{Happenings, Json, Show, Text};
-use crate::session::{self, More, Names, Plan, Sink};
+use crate::session::{self, More, Names, Plan, Sink, Taken};
 
 /// Prints events until the options or a signal say stop.
 pub fn run(options: &EventsOptions) -> Result<()> {
@@ -23,7 +23,8 @@ pub fn run(options: &EventsOptions) -> Result<()> {
         duration: options.duration,
         ring_bytes: options.ring_bytes,
     };
-    session::run(&facts, &plan, &mut Printer::new(options))
+    session::run(&facts, &plan, &mut Printer::new(options))?;
+    Ok(())
 }
 
 /// Prints happenings to the standard output until there were enough.
@@ -38,15 +39,19 @@ impl Printer {
     fn new(options: &EventsOptions) -> Printer {
         let out = io::stdout();
         let styled = styled(&out, options.color);
-        let out = BufWriter::with_capacity(1 << 16, out);
         let lines: Box<dyn Happenings> = if options.json {
+            // It hands over many lines at once.
             Box::new(Json::new(out))
         } else {
             let show = Show {
                 netns: options.scope.netns == NetnsChoice::All,
                 styled,
             };
-            Box::new(Text::new(out, TimeZone::system(), show))
+            Box::new(Text::new(
+                BufWriter::with_capacity(1 << 16, out),
+                TimeZone::system(),
+                show,
+            ))
         };
         Printer {
             lines,
@@ -67,7 +72,7 @@ impl Sink for Printer {
             let cgroup = cgroup.and_then(|id| names.cgroups.path(id));
             let time = names.wall.at(happening.at);
             self.lines
-                .happening(happening, time, cgroup.as_deref())
+                .happening(happening, time, cgroup)
                 .context(CANNOT_WRITE)?;
             if let Some(left) = &mut self.left {
                 *left -= 1;
@@ -85,7 +90,8 @@ impl Sink for Printer {
     }
 
     /// Says what was lost, where that grew.
-    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More> {
+    fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More> {
+        let snapshot = taken.snapshot;
         if snapshot.lost != self.lost {
             self.lost = snapshot.lost;
             self.lines

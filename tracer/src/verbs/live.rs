@@ -8,12 +8,11 @@ use rustix::termios;
 
 use crate::kernel::requirements;
 use crate::model::happening::Happening;
-use crate::model::snapshot::Snapshot;
 use crate::model::state_set::StateSet;
 use crate::options::{Color, LiveForm, LiveOptions};
 use crate::render::json::JsonLines;
 use crate::render::live::{PLAIN_WIDTH, PlainTables, Redrawn, Size, Snapshots};
-use crate::session::{self, More, Names, Plan, Sink};
+use crate::session::{self, More, Names, Plan, Sink, Taken};
 
 /// Shows one snapshot an interval and one at the end, until the options or a
 /// signal say stop.
@@ -54,8 +53,8 @@ impl Sink for Live {
         Ok(())
     }
 
-    fn snapshot(&mut self, snapshot: &Snapshot) -> Result<More> {
-        self.shown.snapshot(snapshot).context(CANNOT_WRITE)?;
+    fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More> {
+        self.shown.snapshot(taken.snapshot).context(CANNOT_WRITE)?;
         if let Some(left) = &mut self.left {
             *left -= 1;
         }

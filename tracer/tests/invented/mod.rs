@@ -60,7 +60,7 @@ pub(crate) fn busy() -> Snapshot {
             boot_id: "5a0b1f9e-3f44-4c9b-9d5a-0e7a8c1f7b11".into(),
             hz: 250,
         },
-        version: "0.1.0",
+        version: "0.1.0".into(),
         scope: Scope {
             netns: "all".into(),
             filter: String::new(),
@@ -104,6 +104,7 @@ pub(crate) fn busy() -> Snapshot {
             timed_out: 1,
             ..ConnectFailures::default()
         },
+        last_without_port: None,
         connect_latency_s: distribution(
             33_000,
             [0.000_041, 0.000_121, 0.000_4, 0.008_2, 1.03],
@@ -332,6 +333,13 @@ pub(crate) fn lossy() -> Snapshot {
     snapshot.resyncs = 1;
     snapshot.exactness = Exactness::Approximate;
     snapshot.connect_failures.ports_exhausted = 17;
+    snapshot.last_without_port = Some(WithoutPort {
+        netns: snapshot.ports[0].netns,
+        local: snapshot.ports[0].local,
+        remote: snapshot.ports[0].remote,
+        remote_port: snapshot.ports[0].remote_port,
+        ago_s: 0.4,
+    });
     snapshot.time_wait.overflowed = 20;
     snapshot.ports[0].used = 28_232;
     snapshot.ports[0].exhausted_in_s = None;

@@ -6,8 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tracer::lab::churn::{self, Churn};
+use tracer::lab::netns::Netns;
 
 use super::truth;
 use super::twtrace::{self, PATIENCE};
@@ -124,5 +126,81 @@ pub(crate) fn a_closed_pipe() -> Outcome {
             "{verb} complained of a closed pipe: {said}"
         );
     }
+    Ok(Verdict::Held)
+}
+
+/// A reader who has stopped, as `less` does, keeps nobody from ending it.
+pub(crate) fn a_stalled_reader() -> Outcome {
+    let netns = churn::namespace()?;
+    let mut child = twtrace::command()
+        .args(["events", "--json", "--netns", &netns.inode().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let stdout = child.stdout.take().context("no stdout")?;
+    let load = Churn {
+        connections: 500,
+        ..Churn::default()
+    };
+    // A write waits for room once the pipe holds what is less than one from full.
+    let room = rustix::pipe::fcntl_getpipe_size(&stdout)? as u64;
+    let full = truth::wait("a full pipe", PATIENCE, || {
+        netns.run(|| load.run())??;
+        let held = rustix::io::ioctl_fionread(&stdout)?;
+        Ok(if held + 4096 > room {
+            Ok(())
+        } else {
+            Err(format!("{held} bytes of {room}"))
+        })
+    });
+    let ended = full.and_then(|()| {
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+        truth::wait("the end of twtrace", PATIENCE, || {
+            Ok(child.try_wait()?.ok_or_else(|| "it runs".to_owned()))
+        })
+    });
+    if ended.is_err() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        ended?.code() == Some(2) && said.contains("nobody takes the output"),
+        "it ended with {}: {said}",
+        output.status
+    );
+    Ok(Verdict::Held)
+}
+
+/// Who watches one namespace is told when it has gone.
+pub(crate) fn a_namespace_that_ends() -> Outcome {
+    let netns = Netns::new()?;
+    let mut child = twtrace::command()
+        .args(["live", "--json", "--netns", &netns.inode().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+    let mut first = String::new();
+    stdout.read_line(&mut first)?;
+    let inode = netns.inode();
+    drop(netns);
+    let rest = std::thread::spawn(move || std::io::read_to_string(stdout));
+    let status = truth::wait("the end of twtrace", PATIENCE, || {
+        Ok(child.try_wait()?.ok_or_else(|| "it runs".to_owned()))
+    });
+    if status.is_err() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let told = format!("network namespace {inode} has ended");
+    ensure!(
+        status?.code() == Some(0) && said.contains(&told),
+        "it ended with {}: {said}",
+        output.status
+    );
+    let rest = rest.join().map_err(|_| anyhow!("its reader panicked"))??;
+    ensure!(!rest.is_empty(), "no last snapshot after {first}");
     Ok(Verdict::Held)
 }

@@ -19,7 +19,7 @@ use tracer::lab::netns::Netns;
 
 use super::truth::{self, count, number};
 use super::twtrace::Twtrace;
-use super::{Outcome, Verdict, story};
+use super::{Outcome, Verdict, guest, story};
 
 /// How late the timer wheel may be at 60 s: the granularity of the level of the
 /// wheel that such a timeout falls into.
@@ -33,7 +33,7 @@ fn slack(hz: f64) -> f64 {
 }
 
 pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
-    const EACH: u64 = 2_000;
+    let each = guest::lighter(2_000);
     let netns = churn::namespace()?;
     let mut live = Twtrace::live(&netns, &[])?;
     let mut events = Twtrace::events(&netns, &["--state", "time-wait"])?;
@@ -42,7 +42,7 @@ pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
     let listener = netns.run(|| Listener::new(Ipv4Addr::UNSPECIFIED))??;
     let target = SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.port);
     netns.run(|| {
-        for n in 0..2 * EACH {
+        for n in 0..2 * each {
             let (client, server) = listener.connect(target)?;
             // One half waits in FIN_WAIT2 as full sockets, the other as orphans.
             if n % 2 == 0 {
@@ -63,7 +63,7 @@ pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
             count(snapshot, &["time_wait", "now"]),
             count(snapshot, &["time_wait", "entered"]),
         );
-        if now == 0 && entered >= 2 * EACH {
+        if now == 0 && entered >= 2 * each {
             Ok(())
         } else {
             Err(format!("{now} of {entered} are left"))
@@ -79,7 +79,7 @@ pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
             .iter()
             .filter(|e| e.get("lifetime_s").is_some())
             .count() as u64;
-        (whole + truth::lost(&none_left) >= 2 * EACH).then_some(ends)
+        (whole + truth::lost(&none_left) >= 2 * each).then_some(ends)
     })?;
     events.stop()?;
     let last = live.last()?;

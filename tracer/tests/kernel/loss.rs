@@ -6,7 +6,7 @@ use tracer::lab::churn::{self, Churn};
 
 use super::truth::count;
 use super::twtrace::Twtrace;
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, guest};
 
 /// The contract's second, and the interval between two snapshots.
 const PUT_RIGHT: SignedDuration = SignedDuration::from_millis(1_200);
@@ -15,7 +15,7 @@ pub(crate) fn a_ring_of_one_page() -> Outcome {
     let netns = churn::namespace()?;
     let live = Twtrace::live(&netns, &["--ring-size", "4K"])?;
     let load = Churn {
-        connections: 20_000,
+        connections: guest::lighter(20_000),
         ..Churn::default()
     };
     netns.run(|| load.run())??;

@@ -12,12 +12,19 @@ mod doctor;
 mod ends;
 mod errors;
 mod guest;
+mod lab;
 mod lives;
 mod loss;
 mod owners;
 mod population;
+mod recording;
+mod requests;
+mod scale;
+mod soak;
 mod stage;
 mod story;
+mod sysctl_d;
+mod sysctls;
 mod truth;
 mod twtrace;
 
@@ -64,6 +71,11 @@ const TESTS: &[Test] = &[
         Room::Any,
         ends::time_wait_expired,
     ),
+    (
+        "requests::retransmitted_and_given_up",
+        Room::Any,
+        requests::retransmitted_and_given_up,
+    ),
     ("population::equals_ss", Room::Calm, population::equals_ss),
     (
         "churn::births_equal_the_counters",
@@ -86,9 +98,19 @@ const TESTS: &[Test] = &[
         loss::a_ring_of_one_page,
     ),
     (
+        "soak::counts_and_memory",
+        Room::Alone,
+        soak::counts_and_memory,
+    ),
+    (
         "owners::four_processes_under_foreign_load",
         Room::Alone,
         owners::four_processes_under_foreign_load,
+    ),
+    (
+        "owners::one_process_alone",
+        Room::Alone,
+        owners::one_process_alone,
     ),
     (
         "ends::fin_wait2_expired",
@@ -130,6 +152,16 @@ const TESTS: &[Test] = &[
         doctor::self_test_holds,
     ),
     (
+        "doctor::tells_ports_and_beliefs",
+        Room::Calm,
+        doctor::tells_ports_and_beliefs,
+    ),
+    (
+        "sysctl_d::both_programs_set_what_is_foretold",
+        Room::Any,
+        sysctl_d::both_programs_set_what_is_foretold,
+    ),
+    (
         "story::one_connection_is_one_story",
         Room::Calm,
         story::one_connection_is_one_story,
@@ -138,6 +170,88 @@ const TESTS: &[Test] = &[
         "story::reuse_names_the_process",
         Room::Calm,
         story::reuse_names_the_process,
+    ),
+    (
+        "recording::frames_add_up_to_the_snapshot",
+        Room::Calm,
+        recording::frames_add_up_to_the_snapshot,
+    ),
+    (
+        "recording::holds_what_the_kernel_counted",
+        Room::Calm,
+        recording::holds_what_the_kernel_counted,
+    ),
+    (
+        "recording::an_interrupted_one_is_whole",
+        Room::Calm,
+        recording::an_interrupted_one_is_whole,
+    ),
+    (
+        "recording::a_command_that_is_not_there_is_told",
+        Room::Calm,
+        recording::a_command_that_is_not_there_is_told,
+    ),
+    ("lab::nothing_remains", Room::Calm, lab::nothing_remains),
+    (
+        "lab::the_load_has_its_shape",
+        Room::Calm,
+        lab::the_load_has_its_shape,
+    ),
+    (
+        "lab::a_trial_finds_what_differs",
+        Room::Calm,
+        lab::a_trial_finds_what_differs,
+    ),
+    (
+        "lab::what_cannot_be_is_said_first",
+        Room::Any,
+        lab::what_cannot_be_is_said_first,
+    ),
+    (
+        "sysctls::rfc1337_lets_no_reset_end_a_time_wait",
+        Room::Calm,
+        sysctls::rfc1337_lets_no_reset_end_a_time_wait,
+    ),
+    (
+        "sysctls::fin_timeout_sets_the_orphans_wait_and_no_other",
+        Room::Any,
+        sysctls::fin_timeout_sets_the_orphans_wait_and_no_other,
+    ),
+    (
+        "sysctls::syncookies_have_no_part_in_time_wait",
+        Room::Any,
+        sysctls::syncookies_have_no_part_in_time_wait,
+    ),
+    (
+        "sysctls::ports_are_counted_per_destination_unless_bound",
+        Room::Any,
+        sysctls::ports_are_counted_per_destination_unless_bound,
+    ),
+    (
+        "sysctls::somaxconn_waits_for_listen",
+        Room::Any,
+        sysctls::somaxconn_waits_for_listen,
+    ),
+    (
+        "sysctls::ip_forward_is_not_undone_by_putting_it_back",
+        Room::Any,
+        sysctls::ip_forward_is_not_undone_by_putting_it_back,
+    ),
+    (
+        "sysctls::a_new_namespace_begins_with_the_defaults",
+        Room::Any,
+        sysctls::a_new_namespace_begins_with_the_defaults,
+    ),
+    (
+        "sysctls::values_that_are_refused",
+        Room::Any,
+        sysctls::values_that_are_refused,
+    ),
+    ("sysctls::what_is_gone", Room::Any, sysctls::what_is_gone),
+    (
+        "sysctls::what_belongs_to_the_machine",
+        Room::Any,
+        sysctls::what_belongs_to_the_machine,
     ),
     (
         "errors::an_unprivileged_user",
@@ -151,7 +265,23 @@ const TESTS: &[Test] = &[
     ),
     ("errors::a_bad_filter", Room::Any, errors::a_bad_filter),
     ("errors::a_closed_pipe", Room::Any, errors::a_closed_pipe),
+    (
+        "errors::a_stalled_reader",
+        Room::Calm,
+        errors::a_stalled_reader,
+    ),
+    (
+        "errors::a_namespace_that_ends",
+        Room::Any,
+        errors::a_namespace_that_ends,
+    ),
 ];
+
+/// What only runs when asked for by its environment.
+const ON_DEMAND: (&str, Test) = (
+    scale::WANTED,
+    ("scale::a_crowd", Room::Alone, scale::a_crowd),
+);
 
 /// Held shared by the calm, exclusively by those alone.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -184,8 +314,10 @@ fn main() -> std::process::ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let (wanted, crowd) = &ON_DEMAND;
     let trials = TESTS
         .iter()
+        .chain(std::env::var_os(wanted).map(|_| crowd))
         .map(|&(name, room, test)| {
             Trial::ignorable_test(name, move || match in_its_room(room, test) {
                 Ok(Verdict::Held) => Ok(Completion::Completed),

@@ -75,11 +75,21 @@ impl Stage {
         Ok(SocketAddr::new(host, self.door.local_addr()?.port()))
     }
 
+    /// A peer of the listener, which has sent nothing yet.
+    pub(crate) fn peer(&self) -> Result<Peer<'_>> {
+        Ok(Peer::new(&self.wire, self.from(), self.address()?))
+    }
+
     fn established(&self) -> Result<(Peer<'_>, TcpStream)> {
+        let peer = Peer::connect(&self.wire, self.from(), self.address()?)?;
+        Ok((peer, self.door.accept()?.0))
+    }
+
+    /// Where the next peer connects from: no connection is made twice.
+    fn from(&self) -> SocketAddr {
         self.port.set(self.port.get() + 1);
         let host = self.ip.choose(Wire::PEER4, Wire::PEER6);
-        let peer = Peer::connect(&self.wire, (host, self.port.get()).into(), self.address()?)?;
-        Ok((peer, self.door.accept()?.0))
+        SocketAddr::new(host, self.port.get())
     }
 
     /// The kernel's socket is a TIME_WAIT; it closed first.

@@ -46,6 +46,14 @@ pub(crate) fn now(snapshot: &Value) -> Counts {
         .into()
 }
 
+/// The same of one namespace; one that is not listed has no sockets.
+pub(crate) fn now_in(snapshot: &Value, inode: u32) -> Counts {
+    let rows = at(snapshot, &["namespaces"]).as_array();
+    let row = rows.into_iter().flatten().find(|row| row["netns"] == inode);
+    let of = |name| row.map_or(0, |row| count(row, &["states", name, "now"]));
+    STATES.map(|(name, _)| (name, of(name))).into()
+}
+
 /// A number of the snapshot, by its path.
 #[track_caller]
 pub(crate) fn count(snapshot: &Value, path: &[&str]) -> u64 {

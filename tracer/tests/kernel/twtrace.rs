@@ -1,6 +1,7 @@
 //! The binary as its users run it: started on one namespace, read line by line,
 //! ended by a signal.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -47,6 +48,15 @@ pub(crate) fn command() -> Command {
 impl Twtrace {
     /// `live`, taken stock: its first snapshot is there.
     pub(crate) fn live(netns: &Netns, more: &[&str]) -> Result<Twtrace> {
+        Twtrace::live_of(&netns.inode().to_string(), more)
+    }
+
+    /// `live` of every namespace of the machine.
+    pub(crate) fn all(more: &[&str]) -> Result<Twtrace> {
+        Twtrace::live_of("all", more)
+    }
+
+    fn live_of(netns: &str, more: &[&str]) -> Result<Twtrace> {
         let mut arguments = vec!["live", "--json", "--interval", "200ms"];
         arguments.extend(more);
         let live = Twtrace::start(&arguments, netns)?;
@@ -56,15 +66,20 @@ impl Twtrace {
 
     /// `events`, not yet known to listen: see [`Twtrace::until`].
     pub(crate) fn events(netns: &Netns, more: &[&str]) -> Result<Twtrace> {
-        let mut arguments = vec!["events", "--json", "--interval", "200ms"];
-        arguments.extend(more);
-        Twtrace::start(&arguments, netns)
+        Twtrace::events_of(netns.inode(), more)
     }
 
-    fn start(arguments: &[&str], netns: &Netns) -> Result<Twtrace> {
+    /// Of a namespace that this does not keep alive.
+    pub(crate) fn events_of(inode: u32, more: &[&str]) -> Result<Twtrace> {
+        let mut arguments = vec!["events", "--json", "--interval", "200ms"];
+        arguments.extend(more);
+        Twtrace::start(&arguments, &inode.to_string())
+    }
+
+    fn start(arguments: &[&str], netns: &str) -> Result<Twtrace> {
         let mut child = command()
             .args(arguments)
-            .args(["--netns", &netns.inode().to_string()])
+            .args(["--netns", netns])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -139,6 +154,36 @@ impl Twtrace {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    /// Waits until it has ended by itself; its last snapshot.
+    #[expect(clippy::disallowed_methods, reason = "a deadline")]
+    pub(crate) fn ends(self) -> Result<Value> {
+        let deadline = Instant::now() + self.patience;
+        let mut said = self.said.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !said.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "twtrace did not end by itself in time");
+            said = self
+                .said
+                .1
+                .wait_timeout(said, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        drop(said);
+        self.last()
+    }
+
+    /// Memory it takes now.
+    pub(crate) fn rss_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kib: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok())
+            .context("twtrace's status names no VmRSS")?;
+        Ok(kib * 1024)
     }
 
     pub(crate) fn printed(&self) -> usize {

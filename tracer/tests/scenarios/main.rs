@@ -2,9 +2,13 @@
 //! must come of it. `script.rs` says how to read them.
 
 mod population;
+mod processes;
 mod properties;
+mod recording;
 mod resync;
 mod script;
+#[path = "../strict/mod.rs"]
+mod strict;
 
 use script::run;
 
@@ -170,6 +174,16 @@ fn closes_that_never_wait() {
             "
         ));
     }
+}
+
+#[test]
+fn a_connect_without_a_port_tells_where_to_and_when() {
+    run("
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
+        2.0 step A SYN_SENT CLOSE
+        = last_without_port.remote_port 443
+        = last_without_port.remote \"10.0.0.9\"
+        ");
 }
 
 #[test]

@@ -28,7 +28,7 @@ const STATES: [State; 12] = [
 
 /// What a session may do to a ledger.
 #[derive(Clone, Debug)]
-enum Act {
+pub(crate) enum Act {
     Apply(Event),
     BeginSeed(Moment),
     EndSeed(Moment),
@@ -117,7 +117,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn any_act() -> impl Strategy<Value = Act> {
+pub(crate) fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![
         30 => any_event().prop_map(Act::Apply),
         1 => any_moment().prop_map(Act::BeginSeed),
@@ -126,7 +126,7 @@ fn any_act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn play(ledger: &mut Ledger, act: &Act) {
+pub(crate) fn play(ledger: &mut Ledger, act: &Act) {
     match act {
         Act::Apply(event) => ledger.apply(event, &mut |_: &Happening| {}),
         Act::BeginSeed(at) => ledger.begin_seed(*at),
@@ -207,7 +207,7 @@ fn check(snapshot: &Snapshot) {
 }
 
 /// One connection's whole story at its own addresses, in its own order.
-fn connection(number: u64, start: f64, reason: Reason) -> Vec<Event> {
+pub(crate) fn connection(number: u64, start: f64, reason: Reason) -> Vec<Event> {
     let (socket, timer) = (Address(number << 16), Address((number << 16) + (1 << 40)));
     let at = |seconds: f64| moment(start + seconds);
     let mut tuple = Tuple {
@@ -283,7 +283,7 @@ fn connection(number: u64, start: f64, reason: Reason) -> Vec<Event> {
 }
 
 /// `PROPTEST_CASES` soaks.
-fn cases() -> u32 {
+pub(crate) fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())

@@ -148,6 +148,54 @@ fn a_loss_is_approximate_until_a_resync_puts_it_right() {
 }
 
 #[test]
+fn sockets_of_a_namespace_that_could_not_be_read_are_left_as_they_were() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        1.1 step A SYN_SENT ESTABLISHED
+        2.0 lost ring=3
+        2.1 begin
+        2.1 passed-over
+        2.3 end-seed
+        = states.ESTABLISHED.now 1
+        ? doubts none
+        # The next one reads it, and it is gone.
+        3.0 lost ring=4
+        3.1 begin
+        3.3 end-seed
+        = states.ESTABLISHED.now 0
+    ");
+}
+
+#[test]
+fn minisockets_of_a_namespace_that_has_ended_are_left_to_their_ends() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        1.0 step A SYN_SENT ESTABLISHED
+        1.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        1.0 step A FIN_WAIT1 FIN_WAIT2
+        1.0 birth A t FIN_WAIT2 TIME_WAIT until=61.0
+        # The kernel has not come to it yet.
+        2.0 lost ring=1
+        2.1 begin
+        2.1 out-of-reach
+        2.3 end-seed
+        = states.TIME_WAIT.now 1
+        = lost.unseen 0
+        ? doubts none
+        # Its end was lost: when it is overdue it goes.
+        65.0 lost ring=2
+        65.1 begin
+        65.1 out-of-reach
+        65.3 end-seed
+        = states.TIME_WAIT.now 0
+    ");
+}
+
+#[test]
 fn a_step_that_does_not_follow_is_explained_by_a_loss_told_after_it() {
     run("
         0.0 begin
@@ -159,6 +207,39 @@ fn a_step_that_does_not_follow_is_explained_by_a_loss_told_after_it() {
         = lost.ring 1
         = lost.unseen 0
         = exactness approximate
+    ");
+}
+
+#[test]
+fn a_birth_taken_for_another_sockets_is_named_anew_and_counted_once() {
+    run("
+        0.0 begin
+        0.0 facts first=32768 last=60999
+        0.0 end-seed
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        1.0 step A SYN_SENT ESTABLISHED
+        1.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        1.0 step A FIN_WAIT1 FIN_WAIT2
+        # Its birth goes unseen, and so do the first steps of the next socket at
+        # its address, whose birth is seen.
+        1.1 birth A t FIN_WAIT2 TIME_WAIT until=61.1
+        = ports.0.used 1
+        1.2 begin
+        1.2 seed u TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.0
+        1.2 seed t TIME_WAIT 10.0.0.1:40001-10.0.0.8:80 until=61.1
+        1.3 end-seed
+        1.4 pass
+        = states.TIME_WAIT.now 2
+        = states.TIME_WAIT.entered 2
+        = states.TIME_WAIT.left 0
+        = time_wait.ended.unknown 0
+        = time_wait.side.client 2
+        = ports.0.time_wait 1
+        = ports.1.time_wait 1
+        62.0 end t TIME_WAIT expired until=61.1
+        = time_wait.lifetime_s.count 1
+        = ports.0.remote 10.0.0.9
+        = ports.1 null
     ");
 }
 

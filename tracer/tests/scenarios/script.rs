@@ -182,6 +182,8 @@ impl Stage {
             ["begin"] => return self.ledger.begin_seed(at),
             ["end-seed"] => return self.ledger.end_seed(at),
             ["pass"] => return,
+            ["out-of-reach"] => return self.ledger.out_of_reach(NETNS),
+            ["passed-over"] => return self.ledger.passed_over(NETNS),
             ["step", socket, from, to, ..] => Event::Step(Step {
                 socket: address(socket),
                 at,

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::event::{Moment, Tick};
 use crate::model::filter::Filter;
 use crate::model::ledger::{Config, Frame, Ledger};
-use crate::model::snapshot::{Host, Scope, Sides};
+use crate::model::snapshot::{Host, Scope, Sides, WithoutPort};
 
 /// A snapshot of a ledger that saw nothing.
 fn nothing() -> Snapshot {
@@ -222,6 +222,46 @@ fn a_connect_without_a_port_hurts() {
         "No TIME_WAIT now: but ports run out.",
         "1 connect found no free port since the start. 20 closes skipped TIME_WAIT because",
     );
+}
+
+/// 12 connects towards 10.0.0.7:443 found no port, while 10.0.0.9:443 has plenty.
+fn failed_elsewhere(ago_s: f64) -> Advice {
+    let mut snapshot = nothing();
+    snapshot.time_wait.now = 423;
+    snapshot.time_wait.side.client = 423;
+    snapshot.ports = vec![towards(423, 423, 7.0, None)];
+    snapshot.connect_failures.ports_exhausted = 12;
+    snapshot.last_without_port = Some(WithoutPort {
+        netns: 1,
+        local: "10.0.0.2".parse().unwrap(),
+        remote: "10.0.0.7".parse().unwrap(),
+        remote_port: 443,
+        ago_s,
+    });
+    time_waits(&snapshot)
+}
+
+#[test]
+fn ports_that_ran_out_long_ago_do_not_hurt_now() {
+    says(
+        &failed_elsewhere(180.0),
+        Verdict::DoesNotHurt,
+        "TIME_WAIT 423, all on the client side: they do not hurt.",
+        "12 connects found no free port since the start, the last one 3 min ago towards \
+         10.0.0.7:443. No destination uses more than 1.5 %",
+    );
+}
+
+#[test]
+fn a_destination_with_room_is_not_blamed_for_another() {
+    let advice = failed_elsewhere(2.0);
+    says(
+        &advice,
+        Verdict::Hurts,
+        "TIME_WAIT 423, all on the client side: but ports run out.",
+        "the last one 2 s ago towards 10.0.0.7:443.",
+    );
+    assert!(!advice.because.contains("10.0.0.9"), "{advice:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How a full socket goes on as a minisocket: one story, under another address.
 
+use std::time::Duration;
+
 use super::super::event::{Address, Arming, Moment, Netns, State, Tuple};
 use super::super::happening::{Happening, What};
 use super::joining::{Closed, Loose};
@@ -166,17 +168,22 @@ impl Ledger {
             self.orphans.insert(slot);
             self.tally.orphans.entered += 1;
         }
-        let timeout = std::time::Duration::from_secs_f64(
-            f64::from(arming.timeout) / f64::from(self.clock.hz()),
-        );
-        tell(&self.happening(
-            slot,
-            at,
-            What::MinisocketStart {
-                state: substate,
-                timeout,
-            },
-        ));
+        tell(&self.start(slot, at, substate, arming));
+    }
+
+    pub(super) fn start(
+        &self,
+        slot: Slot,
+        at: Moment,
+        substate: State,
+        arming: Arming,
+    ) -> Happening {
+        let timeout = f64::from(arming.timeout) / f64::from(self.clock.hz());
+        let what = What::MinisocketStart {
+            state: substate,
+            timeout: Duration::from_secs_f64(timeout),
+        };
+        self.happening(slot, at, what)
     }
 
     /// A minisocket that was told loose, and now with its socket: the socket's

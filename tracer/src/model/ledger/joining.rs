@@ -4,7 +4,7 @@
 
 use super::super::destinations::NOWHERE;
 use super::super::event::{Address, Moment, State, Tuple};
-use super::super::happening::{CloseReason, Happening, What};
+use super::super::happening::{CloseReason, Happening};
 use super::births::Birth;
 use super::stories::{Slot, Story, flag};
 use super::{GRACE, Ledger};
@@ -141,6 +141,7 @@ impl Ledger {
             }
             match socket {
                 Some(slot) => self.become_minisocket(slot, loose.birth, tell),
+                None if self.by_process => {}
                 None => self.begin_as_minisocket(Story::BLANK, loose, tell),
             }
         }
@@ -195,17 +196,7 @@ impl Ledger {
             self.tell_sides();
         }
         self.take_port(slot, false);
-        let timeout = std::time::Duration::from_secs_f64(
-            f64::from(arming.timeout) / f64::from(self.clock.hz()),
-        );
-        tell(&self.happening(
-            slot,
-            at,
-            What::MinisocketStart {
-                state: substate,
-                timeout,
-            },
-        ));
+        tell(&self.start(slot, at, substate, arming));
     }
 
     pub(super) fn remember_closed(&mut self, closed: Closed) {

@@ -15,6 +15,7 @@ mod report;
 mod seeding;
 mod steps;
 mod stories;
+mod sums;
 mod tally;
 mod testimony;
 mod upkeep;
@@ -39,6 +40,7 @@ use super::happening::{Happening, SocketId, What};
 use super::owners::{Owners, Remotes};
 
 pub use self::report::Frame;
+pub use self::sums::Sums;
 pub use self::witness::Doubt;
 
 /// Two reports of one moment may be stamped this far apart: a step is traced
@@ -106,9 +108,11 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Ledger {
     config: Config,
-    /// A filter judges by addresses: what has none known is not wanted. (The
-    /// family alone is pruned before anything reaches the ledger.)
+    /// A filter judges by addresses or processes: what has none known is not
+    /// wanted. (The family alone is pruned before anything reaches the ledger.)
     judging: bool,
+    /// It judges by processes: only their own deeds bring sockets into sight.
+    by_process: bool,
     clock: Clock,
     stories: Stories,
     namespaces: Namespaces,
@@ -116,6 +120,8 @@ pub struct Ledger {
     owners: Owners,
     remotes: Remotes,
     destinations: Destinations,
+    /// The newest connect that found no free port.
+    without_port: Option<(Moment, Tuple)>,
     /// Listening sockets by namespace and port.
     listeners: FxHashMap<(u32, u16), u32>,
     /// Minisockets in FIN_WAIT2: they may step without an event.
@@ -140,13 +146,15 @@ impl Ledger {
     pub fn new(config: Config) -> Ledger {
         let clock = Clock::new(config.tick);
         Ledger {
-            judging: config.filter.needs_addresses(),
+            judging: config.filter.judges(),
+            by_process: !config.filter.processes().is_empty(),
             tally: Tally::new(&clock),
             stories: Stories::new(),
             namespaces: Namespaces::default(),
             owners: Owners::new(config.limits.processes),
             remotes: Remotes::new(config.limits.remotes),
             destinations: Destinations::new(config.limits.destinations),
+            without_port: None,
             listeners: FxHashMap::default(),
             orphans: FxHashSet::default(),
             expiries: Expiries::new(config.tick.hz),
@@ -279,6 +287,28 @@ impl Ledger {
         self.orphans
             .iter()
             .map(|&slot| Address(self.stories.at(slot).key))
+    }
+
+    /// Whether events came from a namespace that nobody has described yet.
+    #[must_use]
+    pub fn meets_strangers(&self) -> bool {
+        self.namespaces
+            .iter()
+            .any(|namespace| namespace.netns != UNKNOWN && namespace.facts.is_none())
+    }
+
+    /// Those that sockets are known in, or were.
+    pub fn namespaces(&self) -> impl Iterator<Item = Netns> + '_ {
+        let all = self.namespaces.iter().map(|namespace| namespace.netns);
+        all.filter(|&netns| netns != UNKNOWN)
+    }
+
+    /// Live sockets of a namespace, half-open requests aside.
+    #[must_use]
+    pub fn sockets_in(&self, netns: Netns) -> u64 {
+        self.namespaces.find(netns).map_or(0, |namespace| {
+            namespace.full_sockets + namespace.minisockets
+        })
     }
 
     /// Time has come to `at`, and every event before has been applied: what

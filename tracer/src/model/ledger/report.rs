@@ -6,7 +6,7 @@ use super::super::event::{Moment, Reason, State};
 use super::super::happening::Happening;
 use super::super::snapshot::{
     Count, Distribution, Exactness, FinWait2Orphan, Host, LeftOut, Lifetime, Lost, Namespace,
-    Owner, Remote, SCHEMA, Scope, Snapshot, States, TimeWait, Timer, Transition,
+    Owner, Remote, SCHEMA, Scope, Snapshot, States, TimeWait, Timer, Transition, WithoutPort,
 };
 use super::Ledger;
 use super::namespaces::Requests;
@@ -80,6 +80,13 @@ impl Ledger {
             transitions: self.transitions(),
             closes,
             connect_failures: self.tally.connect_failures,
+            last_without_port: self.without_port.map(|(at, tuple)| WithoutPort {
+                netns: tuple.netns.0,
+                local: tuple.local_addr(),
+                remote: tuple.remote_addr(),
+                remote_port: tuple.remote_port,
+                ago_s: frame.at.since(at).as_secs_f64(),
+            }),
             connect_latency_s: self.tally.connect_latency.distribution(),
             time_wait: self.time_wait(&states, frame.at, frame.elapsed_s),
             fin_wait2_orphan: self.fin_wait2_orphan(),
@@ -121,7 +128,7 @@ impl Ledger {
                 Exactness::Approximate
             },
             host: frame.host,
-            version: frame.version,
+            version: frame.version.into(),
             scope: frame.scope,
         }
     }

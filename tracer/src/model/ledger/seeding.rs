@@ -8,8 +8,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::super::event::{Moment, Seed, State, Tuple};
-use super::super::happening::Happening;
+use super::super::destinations::NOWHERE;
+use super::super::event::{Moment, Netns, Seed, State, Tuple};
+use super::super::happening::{Happening, Side};
+use super::super::owners::NOBODY;
 use super::births::Birth;
 use super::stories::{Slot, Story, flag};
 use super::{Arming, GRACE, Ledger, Lost};
@@ -33,6 +35,18 @@ pub(super) struct Seeding {
     tombs: FxHashMap<u64, Moment>,
     /// What the ledger disagrees with, so far.
     disagreements: Vec<Seed>,
+    /// Namespaces that were not read, by index.
+    unread: FxHashMap<u32, Unread>,
+}
+
+/// Why a namespace was not read: what was not found there may live all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// It is there, and cannot be entered.
+    Closed,
+    /// Nothing leads there any more. The kernel ends its minisockets in its own
+    /// time, and tells of it.
+    Ended,
 }
 
 impl Seeding {
@@ -60,6 +74,7 @@ impl Ledger {
             lost: self.lost,
             tombs: FxHashMap::default(),
             disagreements: Vec::new(),
+            unread: FxHashMap::default(),
         });
     }
 
@@ -72,6 +87,25 @@ impl Ledger {
         seeding.ended = true;
         self.settle_after = at.0.saturating_add(SETTLED);
         self.tell_sides();
+    }
+
+    /// The seed that runs could not read this namespace to its end, though it is
+    /// there: its sockets are left as they were known.
+    pub fn passed_over(&mut self, netns: Netns) {
+        self.was_not_read(netns, Unread::Closed);
+    }
+
+    /// The seed that runs knows of no way into this namespace: its minisockets
+    /// are left until their time is over.
+    pub fn out_of_reach(&mut self, netns: Netns) {
+        self.was_not_read(netns, Unread::Ended);
+    }
+
+    fn was_not_read(&mut self, netns: Netns, why: Unread) {
+        let index = self.namespace(netns);
+        if let Some(seeding) = &mut self.seeding {
+            seeding.unread.insert(index, why);
+        }
     }
 
     pub(super) fn seed(&mut self, seed: &Seed) {
@@ -90,10 +124,10 @@ impl Ledger {
             if self.buried_since(seed) {
                 return;
             }
-            if initial {
-                self.count_seed(seed, true);
-            } else {
+            if !initial {
                 self.disagree(seed);
+            } else if !self.by_process {
+                self.count_seed(seed, true);
             }
             return;
         };
@@ -150,7 +184,7 @@ impl Ledger {
             self.forget_marks();
             Vec::new()
         } else {
-            self.not_found(seeding.began)
+            self.not_found(&seeding)
         };
         wrong += self.replace(gone, found, tell);
         self.found_wrong_by_seed(wrong);
@@ -240,6 +274,13 @@ impl Ledger {
             return false;
         }
         if !self.may_be(slot, seed) {
+            if seed
+                .timer_expires
+                .is_some_and(|expires| expires.abs_diff(story.expires) <= 1)
+            {
+                self.mistook(slot, seed);
+                return true;
+            }
             // The address was given to another: an end and a beginning went unseen.
             self.vanish(slot);
             self.count_seed(seed, false);
@@ -270,6 +311,27 @@ impl Ledger {
         true
     }
 
+    /// The birth of this minisocket was seen, for it is armed to the jiffy as it
+    /// was then. But its full socket had been given the address of one whose end
+    /// went unseen, and was taken for that one.
+    fn mistook(&mut self, slot: Slot, seed: &Seed) {
+        let story = *self.stories.at(slot);
+        if story.destination != NOWHERE {
+            if story.state == State::TimeWait {
+                self.destinations.time_wait(story.destination, false);
+            }
+            self.destinations.release(story.destination);
+        }
+        self.own(slot, NOBODY);
+        self.give_side(slot, Side::Unknown);
+        let story = self.stories.at_mut(slot);
+        story.destination = NOWHERE;
+        story.local_port = 0;
+        story.set_tuple(&seed.tuple);
+        story.seen = seed.at.0;
+        self.sideless.push((slot, story.id));
+    }
+
     fn forget_marks(&mut self) {
         let slots: Vec<Slot> = self.stories.slots().collect();
         for slot in slots {
@@ -278,9 +340,10 @@ impl Ledger {
     }
 
     /// Stories that nothing was heard of since before the seed, nor found by it.
-    fn not_found(&mut self, began: Moment) -> Vec<Slot> {
+    fn not_found(&mut self, seeding: &Seeding) -> Vec<Slot> {
         let slots: Vec<Slot> = self.stories.slots().collect();
         let mut gone = Vec::new();
+        let overdue = self.overdue_before(seeding.began);
         for slot in slots {
             let story = self.stories.at_mut(slot);
             // A connect is traced before it has searched its port, and only then
@@ -290,7 +353,18 @@ impl Ledger {
             } else {
                 GRACE
             };
-            if !story.is(flag::FOUND) && story.seen.saturating_add(margin) < began.0 {
+            let looked_for = match seeding.unread.get(&story.namespace) {
+                None => true,
+                Some(Unread::Closed) => false,
+                Some(Unread::Ended) => {
+                    let left = story.expires.wrapping_sub(overdue) as i32;
+                    !story.is(flag::MINISOCKET) || left < 0
+                }
+            };
+            if looked_for
+                && !story.is(flag::FOUND)
+                && story.seen.saturating_add(margin) < seeding.began.0
+            {
                 gone.push(slot);
             }
             story.set(flag::FOUND, false);
@@ -330,6 +404,8 @@ impl Ledger {
         }
         others.extend(births.into_values());
         others.sort_by_key(|seed| (seed.at, seed.address));
+        // Whose they are, a seed does not tell.
+        others.retain(|_| !self.by_process);
         for seed in others {
             if self.seeded_slot(&seed).is_none() {
                 wrong += 1;

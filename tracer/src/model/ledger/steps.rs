@@ -89,11 +89,16 @@ impl Ledger {
         to: State,
         tell: &mut impl FnMut(&Happening),
     ) {
-        // With its port, a filter can judge it: what came before was not its.
-        let comes_into_sight = self.judging
-            && self.seeding.is_none()
-            && matches!(from, State::SynSent | State::SynRecv)
-            && to != State::Close;
+        if self.by_process && !(acts(from, to) && self.is_of_wanted_process(step.pid)) {
+            return;
+        }
+        // With its port, or with its owner's own deed, a filter can judge it:
+        // what came before was not its.
+        let comes_into_sight = self.by_process
+            || self.judging
+                && self.seeding.is_none()
+                && matches!(from, State::SynSent | State::SynRecv)
+                && to != State::Close;
         let first = begins(from, to) || comes_into_sight;
         let admitted = match &step.tuple {
             Some(tuple) => self.config.filter.admits(tuple),
@@ -225,15 +230,14 @@ impl Ledger {
         self.take_port(slot, true);
     }
 
-    /// Who opens and who closes acts in his own context at these steps alone.
+    fn is_of_wanted_process(&self, pid: u32) -> bool {
+        let process = self.owners.current(pid);
+        let wanted = self.config.filter.processes();
+        wanted.admit(pid, process.comm, process.cgroup)
+    }
+
     fn learn_owner(&mut self, slot: Slot, step: &Step, from: State, to: State) {
-        let acts = matches!(
-            (from, to),
-            (State::Close, State::SynSent | State::Listen)
-                | (State::Established, State::FinWait1)
-                | (State::CloseWait, State::LastAck)
-        );
-        if acts {
+        if acts(from, to) {
             let actor = self.owners.actor(step.pid);
             if actor != NOBODY {
                 self.own(slot, actor);
@@ -261,6 +265,10 @@ impl Ledger {
         }
         if let Some(count) = self.tally.close(from, reason) {
             *count += 1;
+        }
+        if reason == CloseReason::PortsExhausted {
+            let netns = self.namespaces.at(story.namespace).netns;
+            self.without_port = story.tuple(netns).map(|tuple| (step.at, tuple));
         }
         let in_state = story.is(flag::DATED).then(|| step.at.since(story.since()));
         if let Some(time) = in_state {
@@ -328,7 +336,8 @@ impl Ledger {
         let from = from.map_or(State::FinWait2, of_full_socket);
         let admitted = match tuple {
             Some(tuple) => {
-                self.config.filter.admits(tuple) && (!self.judging || self.seeding.is_some())
+                self.config.filter.admits(tuple)
+                    && (!self.judging || self.seeding.is_some() && !self.by_process)
             }
             None => !self.judging,
         };
@@ -367,6 +376,16 @@ fn of_full_socket(state: State) -> State {
 /// The first step of a story. The listener stays behind when its child steps.
 fn begins(from: State, to: State) -> bool {
     from == State::Close || from == State::Listen && to == State::SynRecv
+}
+
+/// Who opens and who closes acts in his own context at these steps alone.
+fn acts(from: State, to: State) -> bool {
+    matches!(
+        (from, to),
+        (State::Close, State::SynSent | State::Listen)
+            | (State::Established, State::FinWait1)
+            | (State::CloseWait, State::LastAck)
+    )
 }
 
 fn side_of(from: State, to: State) -> Side {

@@ -162,9 +162,13 @@ impl Ledger {
     /// Minisockets whose timers should have run out a second ago, the wheel's
     /// slack included.
     pub(super) fn overdue(&self, now: Moment) -> u64 {
+        self.expiries.before(self.overdue_before(now))
+    }
+
+    /// Who expires earlier than this jiffy is overdue.
+    pub(super) fn overdue_before(&self, now: Moment) -> u32 {
         let late = self.clock.slack() + self.clock.hz();
-        self.expiries
-            .before(self.clock.jiffies_at(now).wrapping_sub(late))
+        self.clock.jiffies_at(now).wrapping_sub(late)
     }
 
     /// Judges what was found wrong, now that the counters of losses have been

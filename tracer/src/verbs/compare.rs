@@ -1,0 +1,68 @@
+//! `twtrace compare`: what differs between before and after, with a verdict in
+//! words. It reads the recordings and prints; what is made of them is analysis.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+
+use super::live::{CANNOT_WRITE, styled};
+use crate::analysis::compare;
+use crate::analysis::past::{self, Past, Refused};
+use crate::options::{At, CompareOptions};
+use crate::recorder::file;
+use crate::recording::Recording;
+use crate::render::comparison;
+use crate::render::live::PLAIN_WIDTH;
+
+pub fn run(options: &CompareOptions) -> Result<ExitCode> {
+    let before = file::read(&options.before)?;
+    let past = match &options.after {
+        Some(after) => {
+            let after = file::read(after)?;
+            past::of_two(&before, &after)
+        }
+        None => past::of_one(&before, options.at.map(|at| elapsed(&before, at))),
+    };
+    let Past { plan, trial, notes } = past.or_else(|why| refused(options, &why))?;
+    let mut comparison = compare::compare(&plan, &trial);
+    comparison.notes.splice(0..0, notes);
+
+    let mut out = Vec::new();
+    if options.json {
+        comparison::json(&mut out, &comparison)?;
+    } else {
+        let styled = styled(&io::stdout(), options.color);
+        comparison::text(&mut out, &comparison, PLAIN_WIDTH, styled)?;
+    }
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(&out)
+        .and_then(|()| stdout.flush())
+        .context(CANNOT_WRITE)?;
+    Ok(ExitCode::from(comparison.verdict.exit_code()))
+}
+
+fn elapsed(recording: &Recording, at: At) -> f64 {
+    match at {
+        At::Elapsed(duration) => duration.as_secs_f64(),
+        At::Time(time) => seconds(time) - seconds(recording.header.time),
+    }
+}
+
+fn seconds(time: Timestamp) -> f64 {
+    time.as_millisecond() as f64 / 1e3
+}
+
+fn refused(options: &CompareOptions, why: &Refused) -> Result<Past> {
+    let before = options.before.display();
+    match &options.after {
+        Some(after) => bail!(
+            "cannot compare {before} with {}: {}",
+            after.display(),
+            why.join("; ")
+        ),
+        None => bail!("cannot split {before}: {}", why.join("; ")),
+    }
+}

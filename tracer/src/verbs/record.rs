@@ -1,0 +1,92 @@
+//! `twtrace record`: has a session recorded into a file, runs a command beside
+//! it, and tells how far it is.
+
+mod progress;
+mod running;
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use tokio::sync::oneshot;
+
+use self::progress::Progress;
+use self::running::Running;
+use crate::kernel::requirements;
+use crate::options::RecordOptions;
+use crate::recorder::file::Writer;
+use crate::recorder::{self, Contents};
+use crate::recording::Line;
+use crate::session::{More, Plan};
+use crate::units;
+
+/// Records until the time is over, the command has ended, or a signal asks to end.
+pub fn run(options: &RecordOptions) -> Result<()> {
+    let facts = requirements::check(options.scope.netns.reach())?;
+    let mut writer = Writer::open(&options.output)?;
+    let plan = Plan {
+        scope: options.scope.clone(),
+        interval: options.interval,
+        duration: options.duration,
+        ring_bytes: options.ring_bytes,
+    };
+    let words: Vec<String> = options
+        .command
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let name = words.first().cloned();
+    let contents = Contents {
+        events: options.events,
+        command: name.is_some().then_some(words),
+    };
+
+    let mut progress = Progress::new(options.duration, name.is_none());
+    let mut command = None;
+    let (ended, has_ended) = oneshot::channel();
+    let mut ended = name.is_some().then_some(ended);
+    let recorded = recorder::run(&facts, &plan, &contents, told(has_ended), &mut |line| {
+        writer.write(line)?;
+        match line {
+            // Stock has been taken: nothing that the command does is missed.
+            Line::Header(_) => {
+                if let Some(ended) = ended.take() {
+                    command = Some(Running::start(&options.command, ended)?);
+                }
+            }
+            Line::Frame(frame) => progress.frame(frame),
+            _ => {}
+        }
+        Ok(More::Yes)
+    });
+    progress.end();
+    let status = command
+        .and_then(Running::end)
+        .map(|status| status.to_string());
+    let mut end = recorded?;
+    end.command_status.clone_from(&status);
+    let frames = end.frames;
+    writer.write(&Line::End(Box::new(end)))?;
+    let bytes = writer.finish()?;
+
+    let mut told = io::stderr().lock();
+    if let (Some(name), Some(status)) = (name, status) {
+        writeln!(told, "{name} ended with {status}")?;
+    }
+    writeln!(
+        told,
+        "recorded {} in {}, {}: {}",
+        units::seconds(progress.elapsed_s()),
+        units::counted(frames, "frame", "frames"),
+        units::bytes(bytes),
+        progress.seen()
+    )?;
+    Ok(())
+}
+
+/// Waits to be told. Where nobody is left who could tell, there was nothing to
+/// wait for.
+async fn told(has_ended: oneshot::Receiver<()>) {
+    if has_ended.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
