@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod command;
 mod ebpf;
+mod instructions;
 mod rustc;
 mod setup;
 mod sources;
@@ -47,6 +48,12 @@ enum Verb {
     },
     /// Measure what twtrace costs the connections it watches (needs root, and a machine at rest)
     Bench(bench::Options),
+    /// Count the instructions that userspace spends on an event, and fail where they have grown
+    Instructions {
+        /// Accept what is counted: write tracer-bench/instructions.json
+        #[arg(long)]
+        update: bool,
+    },
     /// Run the tests against the kernel on Debian's kernels, in emulated machines
     ///
     /// Each is fetched from the mirror that this machine's apt uses, verified by
@@ -60,6 +67,27 @@ enum Verb {
         /// Machines at once where idle time is skipped [default: as many as there are CPUs]
         #[arg(long, value_name = "N")]
         jobs: Option<NonZero<usize>>,
+    },
+    /// Watch load, namespaces and tracers come and go for long: counts equal ss's, memory stays (needs root)
+    Soak {
+        /// How long: 90s, 15m, 2h
+        #[arg(long, default_value = "1h", value_name = "TIME", value_parser = seconds)]
+        duration: u64,
+        /// The seed of what is done, which an earlier soak has printed
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+    },
+    /// How twtrace bears a crowd: synthetic sockets in the ledger, then real TIME_WAITs (needs root)
+    Scale {
+        /// Live sockets in the ledger; 10 million take 1.3 GB
+        #[arg(long, default_value_t = 10_000_000, value_name = "N")]
+        sockets: u64,
+        /// TIME_WAITs in the ledger
+        #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+        time_waits: u64,
+        /// TIME_WAITs in the kernel; they last a minute, so a slow machine makes fewer
+        #[arg(long, default_value_t = 500_000, value_name = "N")]
+        real: u64,
     },
     /// Move each offset, rename each symbol, drop each caller: the self-test must name it (needs root)
     Mutate,
@@ -91,10 +119,39 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Lint => ci::lint(&Toolchain::current()?, &target()?),
         Verb::Test { unprivileged } => suite::test(*unprivileged),
         Verb::Bench(options) => bench::bench(options, &target()?),
-        Verb::Vm { series, only, jobs } => vm::vm(series, only.as_deref(), *jobs),
+        Verb::Instructions { update } => instructions::instructions(&target()?, *update),
+        Verb::Vm { series, only, jobs } => vm::vm(series, &vm::LANES, only.as_deref(), *jobs),
+        Verb::Soak { duration, seed } => suite::soak(*duration, *seed),
+        Verb::Scale {
+            sockets,
+            time_waits,
+            real,
+        } => {
+            let ledger = instructions::build(&target()?)?;
+            let [sockets, time_waits] = [sockets, time_waits].map(u64::to_string);
+            command::run(Command::new(ledger).args(["scale", &sockets, &time_waits]))?;
+            suite::crowd(*real)
+        }
         Verb::Mutate => suite::mutate(),
         Verb::Ci => ci::ci(&target()?),
     }
+}
+
+/// A number and s, m or h.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err("give a number and s, m or h".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{number:?} is no number"))?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "that is too long".to_owned())
 }
 
 /// One line to stdout.

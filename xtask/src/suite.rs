@@ -78,6 +78,33 @@ pub(crate) fn mutate() -> Result<()> {
         .current_dir(root()))
 }
 
+/// A soak: the same test that is among the others, for longer.
+pub(crate) fn soak(seconds: u64, seed: Option<u64>) -> Result<()> {
+    let mut command = kernel_test("soak::");
+    command.env("TWTRACE_SOAK_SECONDS", seconds.to_string());
+    if let Some(seed) = seed {
+        command.env("TWTRACE_SOAK_SEED", seed.to_string());
+    }
+    run(&mut command)
+}
+
+/// So many TIME_WAITs on this machine's kernel. By an optimised twtrace: it also
+/// says how long things take.
+pub(crate) fn crowd(time_waits: u64) -> Result<()> {
+    let mut command = kernel_test("scale::");
+    command.env("TWTRACE_SCALE", time_waits.to_string());
+    run(&mut command)
+}
+
+fn kernel_test(filter: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--release", "--locked", "--package", "tracer"])
+        .args(["--test", KERNEL, "--", filter])
+        .current_dir(root());
+    command
+}
+
 fn cargo_test(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command
