@@ -75,7 +75,8 @@ pub struct Options {
     pub family: u32,
     /// 1: every step carries its addresses, because a filter judges by them.
     pub tell_all: u32,
-    /// Bytes waiting in the ring at which its reader is woken before its tick.
+    /// Bytes waiting in the ring at which, and at each multiple of which, its
+    /// reader is woken before its tick; a power of two.
     pub wake_at: u32,
 }
 

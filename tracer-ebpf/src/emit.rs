@@ -20,6 +20,10 @@ pub static LOSSES: PerCpuArray<Losses> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static CONTROL: Array<u32> = Array::with_max_entries(1, 0);
 
+/// Past each fill level the reader is woken by the records of so many bytes: all
+/// that come while it is on its way, or does not come, go without.
+const WAKING: u64 = 4096;
+
 /// Sends a record; where there is no room, counts it as lost. A reader woken
 /// for each record would cost nine times what the record does: it looks by
 /// itself at every tick, and is woken early only when the ring fills.
@@ -27,7 +31,8 @@ pub static CONTROL: Array<u32> = Array::with_max_entries(1, 0);
 pub fn emit<T: 'static>(record: T) -> bool {
     send(record, || {
         let filled = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
-        if filled >= u64::from(option!(wake_at)) {
+        let level = u64::from(option!(wake_at));
+        if filled >= level && filled & (level - 1) < WAKING {
             BPF_RB_FORCE_WAKEUP
         } else {
             BPF_RB_NO_WAKEUP

@@ -76,7 +76,7 @@ pub(crate) fn bench(options: &Options, target: &Path) -> Result<()> {
     let seed = options
         .seed
         .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-    let mut modes = vec![Mode::None, Mode::Live, Mode::Events];
+    let mut modes = vec![Mode::None, Mode::Floor, Mode::Live, Mode::Events];
     modes.extend(options.peer.iter().cloned().map(Mode::Peer));
 
     let rows = rounds(&built, &modes, pairs, connections, seed)?;
@@ -125,6 +125,8 @@ fn build(target: &Path) -> Result<Built> {
             "churn",
             "--example",
             "programs",
+            "--example",
+            "floor",
         ])
         .current_dir(root()))?;
     let release = target.join("release");
@@ -132,6 +134,7 @@ fn build(target: &Path) -> Result<Built> {
         twtrace: release.join("twtrace"),
         churn: release.join("examples/churn"),
         programs: release.join("examples/programs"),
+        floor: release.join("examples/floor"),
     })
 }
 

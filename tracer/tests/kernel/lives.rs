@@ -36,7 +36,7 @@ pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
     let each = guest::lighter(2_000);
     let netns = churn::namespace()?;
     let mut live = Twtrace::live(&netns, &[])?;
-    let mut events = Twtrace::events(&netns, &["--state", "time-wait"])?;
+    let mut events = Twtrace::events(&netns, &["--log-level", "debug"])?;
     story::listening(&events, &netns)?;
 
     let listener = netns.run(|| Listener::new(Ipv4Addr::UNSPECIFIED))??;
@@ -69,18 +69,36 @@ pub(crate) fn expired_ones_lie_in_the_band() -> Outcome {
             Err(format!("{now} of {entered} are left"))
         }
     })?;
-    let ends = events.until("every end", |lines| {
-        let ends: Vec<Value> = lines
-            .iter()
-            .filter(|e| e["kind"] == "minisocket_end" && e["remote"]["port"] == mine)
-            .cloned()
-            .collect();
-        let whole = ends
-            .iter()
-            .filter(|e| e.get("lifetime_s").is_some())
-            .count() as u64;
-        (whole + truth::lost(&none_left) >= 2 * each).then_some(ends)
-    })?;
+    let mut unlike = None;
+    let ends = events
+        .until("every end", |lines| {
+            let ends: Vec<Value> = lines
+                .iter()
+                .filter(|e| e["kind"] == "minisocket_end" && e["remote"]["port"] == mine)
+                .cloned()
+                .collect();
+            let (whole, dated): (Vec<_>, Vec<_>) =
+                ends.iter().partition(|e| e.get("lifetime_s").is_some());
+            if whole.len() as u64 + truth::lost(&none_left) >= 2 * each {
+                return Some(ends);
+            }
+            let entered = |e: &&Value| e["to"] == "TIME_WAIT";
+            let here = |e: &Value| e["remote"]["port"] == mine;
+            let first = lines.iter().position(|e| entered(&e) && here(e));
+            let count = lines.iter().filter(entered).filter(|e| here(e)).count();
+            let others: Vec<_> = lines[first.unwrap_or(0)..]
+                .iter()
+                .filter(|e| !here(e))
+                .cloned()
+                .collect();
+            unlike = Some((whole.len(), dated.len(), count, others));
+            None
+        })
+        .map_err(|error| {
+            error.context(format!(
+                "whole, dated, a dated one: {unlike:#?}; live: {none_left}"
+            ))
+        })?;
     events.stop()?;
     let last = live.last()?;
 

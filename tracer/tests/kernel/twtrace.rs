@@ -2,7 +2,7 @@
 //! ended by a signal.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -87,7 +87,7 @@ impl Twtrace {
             .context("cannot start twtrace")?;
         let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
         let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut stderr = child.stderr.take().context("no stderr")?;
+        let stderr = BufReader::new(child.stderr.take().context("no stderr")?);
         let tell = |said: &Arc<(Mutex<Said>, Condvar)>, change: &mut dyn FnMut(&mut Said)| {
             change(&mut said.0.lock().unwrap_or_else(PoisonError::into_inner));
             said.1.notify_all();
@@ -105,10 +105,10 @@ impl Twtrace {
                 tell(&out, &mut |said| said.ended = true);
             }),
             thread::spawn(move || {
-                let mut text = String::new();
-                // What is not UTF-8 would show in the comparison of exit and text.
-                let _ = stderr.read_to_string(&mut text);
-                tell(&err, &mut |said| said.errors.clone_from(&text));
+                for line in stderr.lines() {
+                    let line = line.unwrap_or_else(|error| error.to_string()) + "\n";
+                    tell(&err, &mut |said| said.errors += &line);
+                }
             }),
         ];
         Ok(Twtrace {
