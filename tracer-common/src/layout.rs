@@ -65,6 +65,43 @@ pub struct Callers {
     pub table: [Caller; CALLERS],
 }
 
+/// Room for the ports and the prefixes of one end that a user wants to see; who
+/// wants more has them judged in userspace alone.
+pub const PORTS: usize = 8;
+pub const PREFIXES: usize = 4;
+
+/// Addresses that begin alike: sixteen bytes in network order, those of IPv4 as
+/// IPv6 writes them, `::ffff:10.0.0.9`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Prefix {
+    pub bits: [u64; 2],
+    pub mask: [u64; 2],
+}
+
+/// What one end of a connection has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct End {
+    pub prefixes: [Prefix; PREFIXES],
+    pub ports: [u16; PORTS],
+    /// How many of them count; 0: any will do.
+    pub prefix_count: u32,
+    pub port_count: u32,
+}
+
+impl End {
+    pub const ANY: End = End {
+        prefixes: [Prefix {
+            bits: [0; 2],
+            mask: [0; 2],
+        }; PREFIXES],
+        ports: [0; PORTS],
+        prefix_count: 0,
+        port_count: 0,
+    };
+}
+
 /// What is to be seen, decided before loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -78,6 +115,8 @@ pub struct Options {
     /// Bytes waiting in the ring at which, and at each multiple of which, its
     /// reader is woken before its tick; a power of two.
     pub wake_at: u32,
+    pub local: End,
+    pub remote: End,
 }
 
 /// Bit of the CONTROL word: userspace is taking stock, so every step carries

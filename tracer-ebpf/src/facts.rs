@@ -7,7 +7,8 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
-use tracer_common::layout::{CALLERS as N, Caller, Callers, Layout, Options};
+use tracer_common::layout::{CALLERS as N, Caller, Callers, End, Layout, Options, PORTS, PREFIXES};
+use tracer_common::wire::Tuple;
 
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout {
@@ -54,6 +55,8 @@ pub static OPTIONS: Options = Options {
     family: 0,
     tell_all: 0,
     wake_at: 0,
+    local: End::ANY,
+    remote: End::ANY,
 };
 
 /// A member of [`LAYOUT`], as the loader set it.
@@ -73,11 +76,21 @@ macro_rules! option {
     };
 }
 
+/// One end's member of [`OPTIONS`], by its place.
+macro_rules! end {
+    ($end:expr, $($member:tt)+) => {
+        // SAFETY: as in `layout!`; `$end` is one of its two.
+        unsafe { core::ptr::read_volatile(&raw const (*$end).$($member)+) }
+    };
+}
+
 pub(crate) use {layout, option};
 
 /// A typed kernel pointer: the argument of a tracepoint, which the verifier
 /// lets us read through directly.
 pub type Object = *const c_void;
+
+pub const AF_INET6: u16 = 10;
 
 /// Reads a member of an object directly. The verifier proves that it is one.
 #[inline(always)]
@@ -177,4 +190,60 @@ pub fn netns_wanted(inum: u32) -> bool {
 #[inline(always)]
 pub fn family_wanted(family: u16) -> bool {
     option!(family) == 0 || option!(family) == u32::from(family)
+}
+
+/// Whether the user may want sockets with these ends. What is not known yet, as
+/// the port of a connect that still looks for one, is no reason to leave one out.
+#[inline(always)]
+pub fn ends_wanted(family: u16, tuple: &Tuple, local_is_known: bool) -> bool {
+    let (local, remote) = (&raw const OPTIONS.local, &raw const OPTIONS.remote);
+    port_wanted(local, tuple.local_port)
+        && port_wanted(remote, tuple.remote_port)
+        && (!local_is_known || address_wanted(local, family, tuple.local))
+        && (tuple.remote_port == 0 || address_wanted(remote, family, tuple.remote))
+}
+
+/// Whether [`ends_wanted`] has anything to judge by.
+#[inline(always)]
+pub fn ends_matter() -> bool {
+    let (local, remote) = (&raw const OPTIONS.local, &raw const OPTIONS.remote);
+    end!(local, port_count)
+        | end!(local, prefix_count)
+        | end!(remote, port_count)
+        | end!(remote, prefix_count)
+        != 0
+}
+
+#[inline(always)]
+fn port_wanted(end: *const End, port: u16) -> bool {
+    let count = end!(end, port_count) as usize;
+    if count == 0 || port == 0 {
+        return true;
+    }
+    let mut wanted = false;
+    for i in 0..PORTS {
+        wanted |= i < count && end!(end, ports[i]) == port;
+    }
+    wanted
+}
+
+#[inline(always)]
+fn address_wanted(end: *const End, family: u16, address: [u64; 2]) -> bool {
+    let count = end!(end, prefix_count) as usize;
+    if count == 0 {
+        return true;
+    }
+    let [head, tail] = if family == AF_INET6 {
+        address
+    } else {
+        let [a, b, c, d, ..] = address[0].to_ne_bytes();
+        [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
+    };
+    let mut wanted = false;
+    for i in 0..PREFIXES {
+        let mask: [u64; 2] = end!(end, prefixes[i].mask);
+        let bits: [u64; 2] = end!(end, prefixes[i].bits);
+        wanted |= i < count && head & mask[0] == bits[0] && tail & mask[1] == bits[1];
+    }
+    wanted
 }

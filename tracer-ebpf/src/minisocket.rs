@@ -17,14 +17,14 @@ use tracer_common::{
 use crate::{
     emit::{emit, tell_all},
     facts::{
-        Object, SockCommon, family_wanted, layout, member, netns_at, netns_wanted, option, probe,
+        AF_INET6, Object, SockCommon, ends_matter, ends_wanted, family_wanted, layout, member,
+        netns_at, netns_wanted, option, probe,
     },
     percpu::{BirthNote, CancelNote, Cpu, cpu},
     process, stack,
     state::{current_pid, put_v4},
 };
 
-const AF_INET6: u16 = 10;
 /// The upper bits of `timer_list.flags` are the wheel's bucket, 64 to a level.
 const TIMER_ARRAYSHIFT: u32 = 22;
 const LVL_BITS: u32 = 6;
@@ -40,6 +40,10 @@ fn container(timer: Object) -> u64 {
 fn wanted(minisocket: u64) -> bool {
     (option!(netns) == 0 || netns_wanted(netns_at(minisocket)))
         && (option!(family) == 0 || family_wanted(probe(minisocket, layout!(sk_family))))
+        && (!ends_matter() || {
+            let family = probe(minisocket, layout!(sk_family));
+            ends_wanted(family, &tuple_at(minisocket, family), true)
+        })
 }
 
 #[inline(always)]

@@ -11,14 +11,16 @@ use tracer_common::{
 
 use crate::{
     emit::{emit, emit_quietly, lost, tell_all},
-    facts::{Object, family_wanted, layout, member, netns_wanted, option, probe},
+    facts::{
+        AF_INET6, Object, ends_matter, ends_wanted, family_wanted, layout, member, netns_wanted,
+        option, probe,
+    },
     minisocket,
     percpu::{Cpu, IN_HAND, InHand, cpu},
     process,
 };
 
 const IPPROTO_TCP: u16 = 6;
-const AF_INET6: u16 = 10;
 
 const ESTABLISHED: u32 = State::Established as u32;
 const SYN_SENT: u32 = State::SynSent as u32;
@@ -62,13 +64,16 @@ pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
     if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
         return;
     }
+    let opens = from == CLOSE || from == LISTEN;
+    if ends_matter() && !ends_wanted(family, &tuple_of(sk, family, to == CLOSE), !opens) {
+        return;
+    }
     if to == CLOSE && went_on_as_minisocket(cpu, sk, family, from) {
         return;
     }
 
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    let opens = from == CLOSE || from == LISTEN;
     if (from == CLOSE && (to == SYN_SENT || to == LISTEN))
         || (from == ESTABLISHED && to == FIN_WAIT1)
         || (from == CLOSE_WAIT && to == LAST_ACK)

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
-use log::warn;
+use log::{debug, warn};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -213,6 +213,7 @@ impl Session {
         // The last word is not to lag behind the kernel's counters.
         self.watch.hasten();
         self.interval(sink)?;
+        debug!("records read: {}", self.watch.tracer.records());
         Ok(ended)
     }
 

@@ -20,7 +20,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use log::debug;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracer_common::layout::Options;
+use tracer_common::layout::{End, Options};
 use tracer_common::wire::{self, Losses, Requests, SWEEP_BATCH, Sweep};
 use tracer_common::{layout, seat};
 
@@ -30,6 +30,7 @@ use super::netns::{self, Namespace};
 use super::requirements::Facts;
 use super::stand_by::StandBy;
 use crate::model::event::{Address, Event, Family, Lost, Moment, Netns, State};
+use crate::model::filter::{Filter, Network};
 
 /// The tracepoints, in the order in which they are attached: a birth must not
 /// be seen by its CLOSE alone, so timers come first. The second chance comes
@@ -51,7 +52,7 @@ const SET_STATE: &str = "inet_sock_set_state";
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub netns: Option<Netns>,
-    pub family: Option<Family>,
+    pub filter: Filter,
     /// Every transition has to carry its addresses.
     pub tell_all: bool,
     /// A power-of-two multiple of the page size.
@@ -85,13 +86,15 @@ impl Tracer {
     pub fn load(facts: &Facts, wanted: &Wanted) -> Result<Self> {
         let options = Options {
             netns: wanted.netns.map_or(0, |netns| netns.0),
-            family: match wanted.family {
+            family: match wanted.filter.family() {
                 None => 0,
                 Some(Family::Inet) => 2,
                 Some(Family::Inet6) => 10,
             },
             tell_all: u32::from(wanted.tell_all),
             wake_at: wanted.ring_bytes / 4,
+            local: end(wanted.filter.local()),
+            remote: end(wanted.filter.remote()),
         };
         // aya's loader reads and parses the kernel's type information by itself, and
         // keeps it to itself: ours is read beside it, which is what takes longest here.
@@ -183,6 +186,12 @@ impl Tracer {
             }
         }
         self.records - before
+    }
+
+    /// How many records were read so far.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
     }
 
     /// Whether each step is to carry its addresses, from now on.
@@ -418,6 +427,23 @@ fn sum_of_cpus(cpus: &[Requests]) -> (u64, u64) {
     cpus.iter().fold((0, 0), |(born, died): (u64, u64), cpu| {
         (born.wrapping_add(cpu.born), died.wrapping_add(cpu.died))
     })
+}
+
+/// What the kernel side is to leave out by itself. The filter judges again, so
+/// what is more than it has room for is all let through.
+fn end((ports, networks): (&[u16], &[Network])) -> End {
+    let mut end = End::ANY;
+    if ports.len() <= end.ports.len() {
+        end.ports[..ports.len()].copy_from_slice(ports);
+        end.port_count = ports.len() as u32;
+    }
+    if networks.len() <= end.prefixes.len() {
+        for (prefix, network) in end.prefixes.iter_mut().zip(networks) {
+            (prefix.bits, prefix.mask) = network.mapped();
+        }
+        end.prefix_count = networks.len() as u32;
+    }
+    end
 }
 
 /// The level at which the kernel side logs: what the logger would let through.

@@ -148,6 +148,18 @@ impl Filter {
         self.family
     }
 
+    /// What the local end has to be: ports, and prefixes.
+    #[must_use]
+    pub fn local(&self) -> (&[u16], &[Network]) {
+        (&self.local_ports, &self.local)
+    }
+
+    /// What the remote end has to be.
+    #[must_use]
+    pub fn remote(&self) -> (&[u16], &[Network]) {
+        (&self.remote_ports, &self.remote)
+    }
+
     /// Whether a socket with these ends is wanted, whosever it is. What cannot be judged yet,
     /// because its local port or all of it is unknown, is not: it is looked at
     /// again when more is told.
@@ -218,6 +230,21 @@ impl fmt::Display for Cgroup {
 pub struct Network(IpNet);
 
 impl Network {
+    /// Its bits and its mask in the words of memory, both of IPv6; those of IPv4 as
+    /// `::ffff:10.0.0.9`.
+    #[must_use]
+    pub fn mapped(&self) -> ([u64; 2], [u64; 2]) {
+        let (bits, length) = match self.0 {
+            IpNet::V4(net) => (net.network().to_ipv6_mapped(), 96 + net.prefix_len()),
+            IpNet::V6(net) => (net.network(), net.prefix_len()),
+        };
+        let mask = u128::MAX
+            .checked_shl(128 - u32::from(length))
+            .unwrap_or_default();
+        let words = |number: u128| [(number >> 64) as u64, number as u64].map(u64::to_be);
+        (words(bits.to_bits()), words(mask))
+    }
+
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
         match self.0 {
@@ -372,6 +399,32 @@ mod tests {
         let filter = Filter::default().of(nginx);
         assert!(filter.judges());
         assert_eq!(filter.to_string(), "comm nginx and cgroup /web");
+    }
+
+    /// The kernel side leaves out what these words tell it to.
+    #[test]
+    fn a_prefix_is_told_in_words() {
+        let holds = |prefix: &str, address: &str| {
+            let (bits, mask) = prefix.parse::<Network>().unwrap().mapped();
+            let address = match address.parse().unwrap() {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                IpAddr::V6(v6) => v6,
+            };
+            let bytes = address.octets();
+            (0..2).all(|i| {
+                let half = bytes[8 * i..][..8].try_into().unwrap();
+                u64::from_ne_bytes(half) & mask[i] == bits[i]
+            })
+        };
+        assert!(holds("10.0.0.0/8", "10.9.8.7"));
+        assert!(!holds("10.0.0.0/8", "11.0.0.0"));
+        assert!(holds("0.0.0.0/0", "11.0.0.0"));
+        assert!(!holds("0.0.0.0/0", "fe80::1"));
+        assert!(holds("::/0", "fe80::1"));
+        assert!(holds("fe80::/10", "febf::1"));
+        assert!(!holds("fe80::/10", "fec0::1"));
+        assert!(holds("2001:db8::7", "2001:db8::7"));
+        assert!(!holds("2001:db8::7", "2001:db8::6"));
     }
 
     #[test]

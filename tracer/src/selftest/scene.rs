@@ -20,6 +20,7 @@ use crate::lab::netns::Netns;
 use crate::lab::segments::Segment;
 use crate::model::event::{Address, Arming, Event, Moment, Reason, State, Step, Tuple};
 use crate::model::event::{Family, Netns as Inode};
+use crate::model::filter::Filter;
 
 /// For what the kernel owes us on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ impl Scene {
             facts,
             &Wanted {
                 netns: Some(Inode(netns.inode())),
-                family: None,
+                filter: Filter::default(),
                 ring_bytes: RING_BYTES,
                 tell_all: true,
             },

@@ -59,7 +59,7 @@ impl Watch {
             facts,
             &Wanted {
                 netns: only.as_ref().map(|namespace| Netns(namespace.inode)),
-                family: filter.family(),
+                filter: filter.clone(),
                 tell_all: filter.judges(),
                 ring_bytes: plan.ring_bytes,
             },

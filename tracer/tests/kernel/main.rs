@@ -11,6 +11,7 @@ mod churn;
 mod doctor;
 mod ends;
 mod errors;
+mod filters;
 mod guest;
 mod lab;
 mod lives;
@@ -75,6 +76,11 @@ const TESTS: &[Test] = &[
         "requests::retransmitted_and_given_up",
         Room::Any,
         requests::retransmitted_and_given_up,
+    ),
+    (
+        "filters::others_are_left_out_in_the_kernel",
+        Room::Calm,
+        filters::others_are_left_out_in_the_kernel,
     ),
     ("population::equals_ss", Room::Calm, population::equals_ss),
     (

@@ -236,7 +236,12 @@ impl Twtrace {
     }
 
     /// Ends it as Ctrl-C does; what it printed, the last snapshot at the end.
-    pub(crate) fn stop(mut self) -> Result<Vec<Value>> {
+    pub(crate) fn stop(self) -> Result<Vec<Value>> {
+        Ok(self.stop_with_log()?.0)
+    }
+
+    /// The same, and what it said to stderr.
+    pub(crate) fn stop_with_log(mut self) -> Result<(Vec<Value>, String)> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::INT).context("cannot signal twtrace")?;
         let status = self.child.wait()?;
@@ -256,7 +261,7 @@ impl Twtrace {
             "twtrace printed what is not JSON: {:?}",
             said.torn
         );
-        Ok(said.lines)
+        Ok((said.lines, said.errors))
     }
 
     /// Ends it and gives the last snapshot, whose sums have been checked.
