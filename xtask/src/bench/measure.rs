@@ -124,7 +124,7 @@ pub(crate) fn measure(
             }
             own = until_attached(tracer, mode)?;
         }
-        // A load that begins at once is faster than one that is kept waiting.
+        // As long as a tracer takes at least, so that all loads begin alike.
         None => sleep(SETTLED),
     }
     load.ask(&WARM_UP.to_string())?;
