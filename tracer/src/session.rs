@@ -38,11 +38,17 @@ const IDLE_TICK: Duration = Duration::from_millis(320);
 const UPKEEP: Duration = Duration::from_millis(500);
 
 /// Where snapshots and happenings go; each says whether it wants more.
+/// Who says nothing of happenings is not interested in them.
 pub trait Sink {
-    fn happening(&mut self, happening: &Happening, names: &mut Names) -> Result<More>;
+    #[inline]
+    fn happening(&mut self, _happening: &Happening, _names: &mut Names) -> Result<More> {
+        Ok(More::Yes)
+    }
 
     /// The happenings of this look at the ring are all told.
-    fn flush(&mut self) -> Result<()>;
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More>;
 }

@@ -212,6 +212,12 @@ pub struct Lives {
     counts: Vec<u64>,
 }
 
+impl Default for Lives {
+    fn default() -> Lives {
+        Lives::new(0, 0)
+    }
+}
+
 impl Lives {
     /// `nominal` and `slack` bound the 2MSL band, in nanoseconds.
     #[must_use]

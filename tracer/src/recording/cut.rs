@@ -17,7 +17,7 @@ use crate::model::snapshot::{
 const PORTS: usize = 5;
 
 /// Where the last frame ended; at first, before anything happened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cutter {
     frames: u64,
     elapsed_s: f64,
@@ -48,6 +48,15 @@ struct Kept {
     lived_s: [f64; AGES],
 }
 
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept {
+            exposure_s: [0.0; AGES],
+            lived_s: [0.0; AGES],
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Orphans {
     seeded: u64,
@@ -55,35 +64,6 @@ struct Orphans {
     became_time_wait: u64,
     ended: FinWait2Ends,
     lives: Durations,
-}
-
-impl Default for Cutter {
-    fn default() -> Cutter {
-        Cutter {
-            frames: 0,
-            elapsed_s: 0.0,
-            states: snapshot::States::default(),
-            transitions: BTreeMap::new(),
-            closes: Closes::default(),
-            failures: ConnectFailures::default(),
-            latency: Durations::default(),
-            rearmed: 0,
-            overflowed: 0,
-            ended: TimeWaitEnds::default(),
-            ended_seeded: 0,
-            lives: Lives::new(0, 0),
-            lives_by_reason: BTreeMap::new(),
-            ages: Box::default(),
-            kept: Box::new(Kept {
-                exposure_s: [0.0; AGES],
-                lived_s: [0.0; AGES],
-            }),
-            orphans: Orphans::default(),
-            namespaces: BTreeMap::new(),
-            lost: Lost::default(),
-            resyncs: 0,
-        }
-    }
 }
 
 impl Cutter {

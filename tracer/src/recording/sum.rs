@@ -14,7 +14,7 @@ use crate::model::snapshot::{
     TimeWaitEnds, Transition,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Sum {
     pub frames: u64,
     /// Of the frames, summed.
@@ -52,33 +52,6 @@ pub struct Orphans {
     pub became_time_wait: i64,
     pub ended: FinWait2Ends<i64>,
     pub lives: Durations,
-}
-
-impl Default for Sum {
-    fn default() -> Sum {
-        Sum {
-            frames: 0,
-            interval_s: 0.0,
-            approximate: 0,
-            states: frame::States::default(),
-            transitions: BTreeMap::new(),
-            closes: Closes::default(),
-            connect_failures: ConnectFailures::default(),
-            connect_latency: Durations::default(),
-            rearmed: 0,
-            overflowed: 0,
-            ended: TimeWaitEnds::default(),
-            ended_seeded: 0,
-            lives: Lives::new(0, 0),
-            lives_by_reason: BTreeMap::new(),
-            ages: Box::default(),
-            orphans: Orphans::default(),
-            kernel: BTreeMap::new(),
-            lost: Lost::default(),
-            resyncs: 0,
-            last: None,
-        }
-    }
 }
 
 impl Sum {

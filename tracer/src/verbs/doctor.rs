@@ -27,11 +27,10 @@ use crate::kernel::sysctl_d::{Files, Setting};
 use crate::kernel::{cgroup, clock, counters, slab};
 use crate::knowledge::sysctls::{self, Value};
 use crate::model::event::Netns;
-use crate::model::happening::Happening;
 use crate::model::snapshot::Snapshot;
 use crate::options::{DEFAULT_RING_BYTES, DoctorOptions, NetnsChoice, Scope};
 use crate::selftest;
-use crate::session::{self, More, Names, Plan, Sink, Taken};
+use crate::session::{self, More, Plan, Sink, Taken};
 
 /// Keys that articles on TIME_WAIT set, by their last word: where a file sets
 /// one, its other lines were likely meant for the same.
@@ -260,15 +259,6 @@ fn last_snapshot(facts: &Facts, netns: NetnsChoice, look: Duration) -> Result<Sn
 struct Last(Option<Snapshot>);
 
 impl Sink for Last {
-    #[inline]
-    fn happening(&mut self, _happening: &Happening, _names: &mut Names) -> Result<More> {
-        Ok(More::Yes)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More> {
         self.0 = Some(taken.snapshot.clone());
         Ok(More::Yes)

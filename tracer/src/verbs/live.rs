@@ -7,12 +7,11 @@ use anyhow::{Context as _, Result};
 use rustix::termios;
 
 use crate::kernel::requirements;
-use crate::model::happening::Happening;
 use crate::model::state_set::StateSet;
 use crate::options::{Color, LiveForm, LiveOptions};
 use crate::render::json::JsonLines;
 use crate::render::live::{PLAIN_WIDTH, PlainTables, Redrawn, Size, Snapshots};
-use crate::session::{self, More, Names, Plan, Sink, Taken};
+use crate::session::{self, More, Plan, Sink, Taken};
 
 /// Shows one snapshot an interval and one at the end, until the options or a
 /// signal say stop.
@@ -44,15 +43,6 @@ struct Live {
 }
 
 impl Sink for Live {
-    #[inline]
-    fn happening(&mut self, _happening: &Happening, _names: &mut Names) -> Result<More> {
-        Ok(More::Yes)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More> {
         self.shown.snapshot(taken.snapshot).context(CANNOT_WRITE)?;
         if let Some(left) = &mut self.left {

@@ -1,7 +1,7 @@
 //! Filters by port and address: who is told of, and that the kernel side leaves
 //! the others out by itself.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -76,15 +76,11 @@ fn holds(netns: &Netns, address: IpAddr, filter: &[&str]) -> Result<()> {
     }
 
     let wanted = second.local_addr()?;
-    let of = |event: &Value, end: &str| {
-        let end = &event[end];
-        Some(SocketAddr::new(
-            end["addr"].as_str()?.parse().ok()?,
-            end["port"].as_u64()? as u16,
-        ))
+    let is_wanted = |event: &&Value| {
+        ["local", "remote"]
+            .iter()
+            .any(|end| truth::end(event, end) == Some(wanted))
     };
-    let is_wanted =
-        |event: &&Value| of(event, "local") == Some(wanted) || of(event, "remote") == Some(wanted);
     events.until("those that are wanted", |lines| {
         let closes = |e: &&Value| e["to"] == "TIME_WAIT" || e["to"] == "CLOSED";
         (lines.iter().filter(is_wanted).filter(closes).count() >= WANTED).then_some(())

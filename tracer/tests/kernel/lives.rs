@@ -234,17 +234,10 @@ impl Steady {
 
     /// When the minisockets between the ends of an event were last armed, in truth.
     fn truth(&self, event: &Value) -> Option<Vec<Armed>> {
-        let end = |key: &str| {
-            let end = &event[key];
-            Some(SocketAddr::new(
-                end["addr"].as_str()?.parse().ok()?,
-                end["port"].as_u64()? as u16,
-            ))
-        };
         self.armed
             .lock()
             .ok()?
-            .get(&(end("local")?, end("remote")?))
+            .get(&(truth::end(event, "local")?, truth::end(event, "remote")?))
             .cloned()
     }
 }

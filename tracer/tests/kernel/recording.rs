@@ -13,12 +13,11 @@ use tracer::kernel::requirements;
 use tracer::lab::churn::{self, Churn, First};
 use tracer::lab::netns::Netns;
 use tracer::model::event::State;
-use tracer::model::happening::Happening;
 use tracer::model::snapshot::Snapshot;
 use tracer::options::{DEFAULT_RING_BYTES, NetnsChoice, Scope};
 use tracer::recorder::file;
 use tracer::recording::{Cutter, Ended, Frame, Recording, Sum};
-use tracer::session::{self, More, Names, Plan, Sink, Taken};
+use tracer::session::{self, More, Plan, Sink, Taken};
 
 use super::twtrace::{PATIENCE, command};
 use super::{Outcome, Verdict};
@@ -37,14 +36,6 @@ struct Beside {
 }
 
 impl Sink for Beside {
-    fn happening(&mut self, _: &Happening, _: &mut Names) -> Result<More> {
-        Ok(More::Yes)
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More> {
         let frame = self.cutter.cut(taken.snapshot, &taken.sums, taken.at);
         self.frames.push(frame);

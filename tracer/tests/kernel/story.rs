@@ -32,17 +32,10 @@ pub(crate) fn listening(events: &Twtrace, netns: &Netns) -> Result<()> {
 
 /// The events of the socket whose two ends are these, once the last is there.
 fn story(events: &Twtrace, local: SocketAddr, remote: SocketAddr) -> Result<Vec<Value>> {
-    let of = |event: &Value, key: &str| {
-        let end = &event[key];
-        Some(SocketAddr::new(
-            end["addr"].as_str()?.parse().ok()?,
-            end["port"].as_u64()? as u16,
-        ))
-    };
     events.until("the end of a minisocket", |lines| {
         let is_ours = |event: &&Value| {
-            of(event, "local") == Some(local)
-                && of(event, "remote") == Some(remote)
+            truth::end(event, "local") == Some(local)
+                && truth::end(event, "remote") == Some(remote)
                 && event["kind"] == "minisocket_end"
         };
         let socket = &lines.iter().find(is_ours)?["socket"];

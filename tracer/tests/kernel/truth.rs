@@ -2,6 +2,7 @@
 //! and the sums that must hold within a snapshot.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,15 @@ pub(crate) fn count(snapshot: &Value, path: &[&str]) -> u64 {
     at(snapshot, path)
         .as_u64()
         .unwrap_or_else(|| panic!("{path:?} is no count in {snapshot}"))
+}
+
+/// One end of an event's connection, `local` or `remote`, where it is told.
+pub(crate) fn end(event: &Value, end: &str) -> Option<SocketAddr> {
+    let end = &event[end];
+    Some(SocketAddr::new(
+        end["addr"].as_str()?.parse().ok()?,
+        end["port"].as_u64()? as u16,
+    ))
 }
 
 #[track_caller]

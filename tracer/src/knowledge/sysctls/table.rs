@@ -49,11 +49,15 @@ const fn always(metric: &'static str) -> Effect {
     Effect { metric, only: None }
 }
 
-const fn reusing(metric: &'static str) -> Effect {
+const fn only(metric: &'static str, here: &'static str) -> Effect {
     Effect {
         metric,
-        only: Some(REUSING),
+        only: Some(here),
     }
+}
+
+const fn reusing(metric: &'static str) -> Effect {
+    only(metric, REUSING)
 }
 
 const fn held(test: &'static str, says: &'static str) -> Claim {

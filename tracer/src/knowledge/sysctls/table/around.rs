@@ -1,11 +1,11 @@
 //! Keys of other rooms of the kernel that are taken for keys of TIME_WAIT, or
 //! that change more than they say.
 
-use super::{documented, held, source};
+use super::{documented, held, only, source};
 use crate::knowledge::sysctls::metric::{
     CONNECTIONS, ENTERED, FAILURES, LATENCY_P50, LATENCY_P99, LIFE, PER_CLOSE, STOCK, TIMED_OUT,
 };
-use crate::knowledge::sysctls::{Bites, Effect, Reach, Sysctl, Value, Versions};
+use crate::knowledge::sysctls::{Bites, Reach, Sysctl, Value, Versions};
 
 pub(super) const IP_FORWARD: Sysctl = Sysctl {
     name: "net.ipv4.ip_forward",
@@ -43,18 +43,9 @@ pub(super) const NF_CONNTRACK_TCP_TIMEOUT_TIME_WAIT: Sysctl = Sysctl {
         "change a socket: TIME_WAITs of sockets and those of connection tracking know nothing of each other",
     )],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some("through a host that translates addresses"),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some("through a host that translates addresses"),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some("through a host that translates addresses"),
-        },
+        only(CONNECTIONS, "through a host that translates addresses"),
+        only(FAILURES, "through a host that translates addresses"),
+        only(LATENCY_P99, "through a host that translates addresses"),
     ],
     primary: &[CONNECTIONS, TIMED_OUT, LIFE],
     caution: None,
@@ -79,34 +70,13 @@ pub(super) const TCP_MEM: Sysctl = Sysctl {
         ),
     ],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: PER_CLOSE,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: ENTERED,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: STOCK,
-            only: Some("where it is reached"),
-        },
+        only(CONNECTIONS, "where it is reached"),
+        only(FAILURES, "where it is reached"),
+        only(LATENCY_P50, "where it is reached"),
+        only(LATENCY_P99, "where it is reached"),
+        only(PER_CLOSE, "where it is reached"),
+        only(ENTERED, "where it is reached"),
+        only(STOCK, "where it is reached"),
     ],
     primary: &[CONNECTIONS, STOCK, LATENCY_P99],
     caution: Some("it is one for the whole machine, and too little stops its network"),

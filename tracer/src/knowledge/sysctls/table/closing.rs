@@ -2,12 +2,12 @@
 
 use super::{
     FIN_LOST, ORPHANS_HOLD_PORTS, PEERS_HOLD_ON, SLOW_PEERS, always, documented, held, measured,
-    source,
+    only, source,
 };
 use crate::knowledge::sysctls::metric::{
     CONNECTIONS, ENTERED, FAILURES, LATENCY_P50, LATENCY_P99, LIFE, ORPHAN_LIFE, PER_CLOSE, STOCK,
 };
-use crate::knowledge::sysctls::{Bites, Effect, Reach, Sysctl, Value, Versions};
+use crate::knowledge::sysctls::{Bites, Reach, Sysctl, Value, Versions};
 
 pub(super) const TCP_FIN_TIMEOUT: Sysctl = Sysctl {
     name: "net.ipv4.tcp_fin_timeout",
@@ -42,34 +42,13 @@ pub(super) const TCP_FIN_TIMEOUT: Sysctl = Sysctl {
     ],
     effects: &[
         always(ORPHAN_LIFE),
-        Effect {
-            metric: ENTERED,
-            only: Some(SLOW_PEERS),
-        },
-        Effect {
-            metric: PER_CLOSE,
-            only: Some(SLOW_PEERS),
-        },
-        Effect {
-            metric: STOCK,
-            only: Some(SLOW_PEERS),
-        },
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(ORPHANS_HOLD_PORTS),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(ORPHANS_HOLD_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(ORPHANS_HOLD_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(PEERS_HOLD_ON),
-        },
+        only(ENTERED, SLOW_PEERS),
+        only(PER_CLOSE, SLOW_PEERS),
+        only(STOCK, SLOW_PEERS),
+        only(CONNECTIONS, ORPHANS_HOLD_PORTS),
+        only(FAILURES, ORPHANS_HOLD_PORTS),
+        only(LATENCY_P50, ORPHANS_HOLD_PORTS),
+        only(LATENCY_P99, PEERS_HOLD_ON),
     ],
     primary: &[ORPHAN_LIFE, LIFE, STOCK],
     caution: None,
@@ -90,18 +69,9 @@ pub(super) const TCP_ORPHAN_RETRIES: Sysctl = Sysctl {
         "shorten TIME_WAIT or FIN_WAIT2: both begin when the FIN has been acknowledged",
     )],
     effects: &[
-        Effect {
-            metric: ENTERED,
-            only: Some(FIN_LOST),
-        },
-        Effect {
-            metric: PER_CLOSE,
-            only: Some(FIN_LOST),
-        },
-        Effect {
-            metric: STOCK,
-            only: Some(FIN_LOST),
-        },
+        only(ENTERED, FIN_LOST),
+        only(PER_CLOSE, FIN_LOST),
+        only(STOCK, FIN_LOST),
     ],
     primary: &[CONNECTIONS, PER_CLOSE, STOCK],
     caution: None,
@@ -126,22 +96,10 @@ pub(super) const TCP_MAX_ORPHANS: Sysctl = Sysctl {
         ),
     ],
     effects: &[
-        Effect {
-            metric: ENTERED,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: PER_CLOSE,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: STOCK,
-            only: Some("where it is reached"),
-        },
-        Effect {
-            metric: ORPHAN_LIFE,
-            only: Some("where it is reached"),
-        },
+        only(ENTERED, "where it is reached"),
+        only(PER_CLOSE, "where it is reached"),
+        only(STOCK, "where it is reached"),
+        only(ORPHAN_LIFE, "where it is reached"),
     ],
     primary: &[PER_CLOSE, STOCK, CONNECTIONS],
     caution: Some("it is one for the whole machine, and below what there is it resets connections"),

@@ -1,11 +1,11 @@
 //! Keys of a client: its local ports, and what goes with its connections.
 
-use super::{SHORT_OF_PORTS, SYN_LOST, always, documented, held, measured, reusing, source};
+use super::{SHORT_OF_PORTS, SYN_LOST, always, documented, held, measured, only, reusing, source};
 use crate::knowledge::sysctls::metric::{
     CONNECTIONS, ENDED, ENDED_BY_SYN, ENTERED, FAILURES, LATENCY_P50, LATENCY_P99, LIFE, LIFE_P50,
     NO_PORT, REACHES_2MSL, REARMS, STOCK, TIMED_OUT,
 };
-use crate::knowledge::sysctls::{Bites, Effect, Reach, Sysctl, Value, Versions};
+use crate::knowledge::sysctls::{Bites, Reach, Sysctl, Value, Versions};
 
 pub(super) const IP_LOCAL_PORT_RANGE: Sysctl = Sysctl {
     name: "net.ipv4.ip_local_port_range",
@@ -32,30 +32,12 @@ pub(super) const IP_LOCAL_PORT_RANGE: Sysctl = Sysctl {
         measured("help a server: clients choose their ports"),
     ],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: ENTERED,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: STOCK,
-            only: Some(SHORT_OF_PORTS),
-        },
+        only(CONNECTIONS, SHORT_OF_PORTS),
+        only(FAILURES, SHORT_OF_PORTS),
+        only(LATENCY_P50, SHORT_OF_PORTS),
+        only(LATENCY_P99, SHORT_OF_PORTS),
+        only(ENTERED, SHORT_OF_PORTS),
+        only(STOCK, SHORT_OF_PORTS),
         reusing(LIFE),
         reusing(LIFE_P50),
         reusing(REACHES_2MSL),
@@ -81,30 +63,12 @@ pub(super) const IP_LOCAL_RESERVED_PORTS: Sysctl = Sysctl {
         "keep a program from binding such a port by its number",
     )],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: ENTERED,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: STOCK,
-            only: Some(SHORT_OF_PORTS),
-        },
+        only(CONNECTIONS, SHORT_OF_PORTS),
+        only(FAILURES, SHORT_OF_PORTS),
+        only(LATENCY_P50, SHORT_OF_PORTS),
+        only(LATENCY_P99, SHORT_OF_PORTS),
+        only(ENTERED, SHORT_OF_PORTS),
+        only(STOCK, SHORT_OF_PORTS),
         reusing(LIFE),
         reusing(LIFE_P50),
         reusing(REACHES_2MSL),
@@ -166,18 +130,9 @@ pub(super) const TCP_SYN_RETRIES: Sysctl = Sysctl {
     )],
     cannot: &[source("change anything about TIME_WAIT")],
     effects: &[
-        Effect {
-            metric: FAILURES,
-            only: Some(SYN_LOST),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(SYN_LOST),
-        },
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(SYN_LOST),
-        },
+        only(FAILURES, SYN_LOST),
+        only(LATENCY_P99, SYN_LOST),
+        only(CONNECTIONS, SYN_LOST),
     ],
     primary: &[CONNECTIONS, TIMED_OUT, LATENCY_P99],
     caution: None,

@@ -1,10 +1,10 @@
 //! Keys of a server: the queues in front of its accept().
 
-use super::{FULL_QUEUE, documented, held, source};
+use super::{FULL_QUEUE, documented, held, only, source};
 use crate::knowledge::sysctls::metric::{
     CONNECTIONS, FAILURES, LATENCY_P50, LATENCY_P99, LIFE, REFUSED, STOCK, TIMED_OUT,
 };
-use crate::knowledge::sysctls::{Bites, Effect, Reach, Sysctl, Value, Versions};
+use crate::knowledge::sysctls::{Bites, Reach, Sysctl, Value, Versions};
 
 pub(super) const TCP_SYNCOOKIES: Sysctl = Sysctl {
     name: "net.ipv4.tcp_syncookies",
@@ -25,22 +25,10 @@ pub(super) const TCP_SYNCOOKIES: Sysctl = Sysctl {
         "change anything about TIME_WAIT: neither how many there are nor how long they live",
     )],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(FULL_QUEUE),
-        },
+        only(CONNECTIONS, FULL_QUEUE),
+        only(FAILURES, FULL_QUEUE),
+        only(LATENCY_P99, FULL_QUEUE),
+        only(LATENCY_P50, FULL_QUEUE),
     ],
     primary: &[STOCK, LIFE, CONNECTIONS],
     caution: None,
@@ -64,22 +52,19 @@ pub(super) const TCP_MAX_SYN_BACKLOG: Sysctl = Sysctl {
         source("change anything about TIME_WAIT"),
     ],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some("where tcp_syncookies is 0 and the queue is full"),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some("where tcp_syncookies is 0 and the queue is full"),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some("where tcp_syncookies is 0 and the queue is full"),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some("where tcp_syncookies is 0 and the queue is full"),
-        },
+        only(
+            CONNECTIONS,
+            "where tcp_syncookies is 0 and the queue is full",
+        ),
+        only(FAILURES, "where tcp_syncookies is 0 and the queue is full"),
+        only(
+            LATENCY_P99,
+            "where tcp_syncookies is 0 and the queue is full",
+        ),
+        only(
+            LATENCY_P50,
+            "where tcp_syncookies is 0 and the queue is full",
+        ),
     ],
     primary: &[CONNECTIONS, TIMED_OUT, LATENCY_P99],
     caution: None,
@@ -104,22 +89,10 @@ pub(super) const SOMAXCONN: Sysctl = Sysctl {
         source("change anything about TIME_WAIT"),
     ],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(FULL_QUEUE),
-        },
+        only(CONNECTIONS, FULL_QUEUE),
+        only(FAILURES, FULL_QUEUE),
+        only(LATENCY_P99, FULL_QUEUE),
+        only(LATENCY_P50, FULL_QUEUE),
     ],
     primary: &[CONNECTIONS, TIMED_OUT, LATENCY_P99],
     caution: None,
@@ -138,22 +111,10 @@ pub(super) const TCP_ABORT_ON_OVERFLOW: Sysctl = Sysctl {
     )],
     cannot: &[source("change anything about TIME_WAIT")],
     effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(FULL_QUEUE),
-        },
+        only(CONNECTIONS, FULL_QUEUE),
+        only(FAILURES, FULL_QUEUE),
+        only(LATENCY_P99, FULL_QUEUE),
+        only(LATENCY_P50, FULL_QUEUE),
     ],
     primary: &[CONNECTIONS, REFUSED, LATENCY_P99],
     caution: None,
@@ -171,16 +132,7 @@ pub(super) const TCP_SYNACK_RETRIES: Sysctl = Sysctl {
         "end sooner the half-open connections in SYN_RECV whose client is gone",
     )],
     cannot: &[source("change anything about TIME_WAIT")],
-    effects: &[
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(FULL_QUEUE),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(FULL_QUEUE),
-        },
-    ],
+    effects: &[only(CONNECTIONS, FULL_QUEUE), only(FAILURES, FULL_QUEUE)],
     primary: &[CONNECTIONS, TIMED_OUT, LATENCY_P99],
     caution: None,
 };

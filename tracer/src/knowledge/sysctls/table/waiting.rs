@@ -1,11 +1,11 @@
 //! Keys of TIME_WAIT itself: whether there is one, how long, and who may end it.
 
-use super::{SHORT_OF_PORTS, always, documented, held, measured, reusing, source};
+use super::{SHORT_OF_PORTS, always, documented, held, measured, only, reusing, source};
 use crate::knowledge::sysctls::metric::{
     CONNECTIONS, ENDED, ENDED_RESET, ENDED_REUSED, ENTERED, FAILURES, LATENCY_P50, LATENCY_P99,
     LIFE, LIFE_P50, NO_PORT, PER_CLOSE, REACHES_2MSL, REARMS, STOCK,
 };
-use crate::knowledge::sysctls::{Bites, Effect, Reach, Sysctl, Value, Versions};
+use crate::knowledge::sysctls::{Bites, Reach, Sysctl, Value, Versions};
 
 pub(super) const TCP_TW_REUSE: Sysctl = Sysctl {
     name: "net.ipv4.tcp_tw_reuse",
@@ -133,26 +133,11 @@ pub(super) const TCP_TW_TIMEOUT: Sysctl = Sysctl {
         always(ENDED),
         always(STOCK),
         always(REARMS),
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: ENTERED,
-            only: Some(SHORT_OF_PORTS),
-        },
+        only(CONNECTIONS, SHORT_OF_PORTS),
+        only(FAILURES, SHORT_OF_PORTS),
+        only(LATENCY_P50, SHORT_OF_PORTS),
+        only(LATENCY_P99, SHORT_OF_PORTS),
+        only(ENTERED, SHORT_OF_PORTS),
     ],
     primary: &[LIFE, STOCK, CONNECTIONS],
     caution: Some("it is a vendor's, and was not studied"),
@@ -182,22 +167,10 @@ pub(super) const TCP_MAX_TW_BUCKETS: Sysctl = Sysctl {
         always(STOCK),
         always(ENTERED),
         always(PER_CLOSE),
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(SHORT_OF_PORTS),
-        },
+        only(CONNECTIONS, SHORT_OF_PORTS),
+        only(FAILURES, SHORT_OF_PORTS),
+        only(LATENCY_P50, SHORT_OF_PORTS),
+        only(LATENCY_P99, SHORT_OF_PORTS),
     ],
     primary: &[STOCK, PER_CLOSE, LIFE],
     caution: Some(
@@ -228,22 +201,10 @@ pub(super) const TCP_RFC1337: Sysctl = Sysctl {
         always(REACHES_2MSL),
         always(STOCK),
         always(REARMS),
-        Effect {
-            metric: CONNECTIONS,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: FAILURES,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P50,
-            only: Some(SHORT_OF_PORTS),
-        },
-        Effect {
-            metric: LATENCY_P99,
-            only: Some(SHORT_OF_PORTS),
-        },
+        only(CONNECTIONS, SHORT_OF_PORTS),
+        only(FAILURES, SHORT_OF_PORTS),
+        only(LATENCY_P50, SHORT_OF_PORTS),
+        only(LATENCY_P99, SHORT_OF_PORTS),
     ],
     primary: &[ENDED_RESET, LIFE, STOCK],
     caution: None,
