@@ -109,27 +109,30 @@ pub fn probe<T: Copy + Default>(address: u64, offset: u32) -> T {
     unsafe { bpf_probe_read_kernel(from) }.unwrap_or_default()
 }
 
-/// Words of a `sock_common` that are read at once: all that tells one
-/// connection from another lies in them.
-const COMMON_WORDS: usize = 10;
+/// Words of a minisocket that are read at once: all that tells one connection
+/// from another, and the substate, lie in them.
+const MINISOCKET_WORDS: usize = 18;
 
-/// The beginning of a `sock_common` of which the verifier knows nothing. Several
-/// members for the price of one read, which is most of what a birth costs.
-pub struct SockCommon {
-    address: u64,
-    words: [u64; COMMON_WORDS],
+/// The beginning of an `inet_timewait_sock`, of which the verifier knows
+/// nothing. Several members for the price of one read, which is most of what a
+/// birth costs.
+pub struct Minisocket {
+    pub address: u64,
+    words: [u64; MINISOCKET_WORDS],
 }
 
-impl SockCommon {
+impl Minisocket {
+    /// The one around this timer.
     #[inline(always)]
-    pub fn read(address: u64) -> Self {
-        let mut words = MaybeUninit::<[u64; COMMON_WORDS]>::uninit();
+    pub fn around(timer: Object) -> Self {
+        let address = (timer as u64).wrapping_sub(u64::from(layout!(tw_timer)));
+        let mut words = MaybeUninit::<[u64; MINISOCKET_WORDS]>::uninit();
         // SAFETY: the buffer is ours and its size is given; the helper checks
         // the address, and fills the buffer with zeros where it fails.
         let words = unsafe {
             generated::bpf_probe_read_kernel(
                 words.as_mut_ptr().cast(),
-                size_of::<[u64; COMMON_WORDS]>() as u32,
+                size_of::<[u64; MINISOCKET_WORDS]>() as u32,
                 address as *const c_void,
             );
             words.assume_init()
@@ -140,7 +143,7 @@ impl SockCommon {
     /// A member; where this kernel has it further back, it is read by itself.
     #[inline(always)]
     pub fn member<T: Copy + Default>(&self, offset: u32) -> T {
-        if offset as usize + size_of::<T>() > size_of::<[u64; COMMON_WORDS]>() {
+        if offset as usize + size_of::<T>() > size_of::<[u64; MINISOCKET_WORDS]>() {
             return probe(self.address, offset);
         }
         // SAFETY: within the words, as just seen, and a plain integer.
@@ -150,6 +153,27 @@ impl SockCommon {
                 .cast::<T>()
                 .read_volatile()
         }
+    }
+
+    /// TIME_WAIT or FIN_WAIT2, as the kernel numbers them.
+    #[inline(always)]
+    pub fn substate(&self) -> u8 {
+        self.member(layout!(tw_substate))
+    }
+
+    /// Inode of its namespace.
+    #[inline(always)]
+    pub fn netns(&self) -> u32 {
+        probe(self.member(layout!(sk_net)), layout!(net_inum))
+    }
+
+    /// Whether the user wants it.
+    #[inline(always)]
+    pub fn is_wanted(&self) -> bool {
+        let family: u16 = self.member(layout!(sk_family));
+        (option!(netns) == 0 || netns_wanted(self.netns()))
+            && family_wanted(family)
+            && (!ends_matter() || ends_wanted(family, &tuple_at(self.address, family), true))
     }
 }
 
@@ -178,6 +202,33 @@ pub fn timer_owner(timer: Object) -> TimerOwner {
 pub fn netns_at(sock_common: u64) -> u32 {
     let net: u64 = probe(sock_common, layout!(sk_net));
     probe(net, layout!(net_inum))
+}
+
+/// The ends of the connection whose `sock_common` is at this address.
+#[inline(always)]
+pub fn tuple_at(sock_common: u64, family: u16) -> Tuple {
+    let mut tuple = Tuple {
+        local: [0; 2],
+        remote: [0; 2],
+        netns: netns_at(sock_common),
+        local_port: probe(sock_common, layout!(sk_num)),
+        remote_port: u16::from_be(probe(sock_common, layout!(sk_dport))),
+    };
+    if family == AF_INET6 && layout!(sk_v6_daddr) != 0 {
+        let (local, remote) = (layout!(sk_v6_rcv_saddr), layout!(sk_v6_daddr));
+        tuple.local = [probe(sock_common, local), probe(sock_common, local + 8)];
+        tuple.remote = [probe(sock_common, remote), probe(sock_common, remote + 8)];
+    } else {
+        put_v4(&mut tuple, probe(sock_common, layout!(sk_addrpair)));
+    }
+    tuple
+}
+
+/// `skc_addrpair` is the remote address, then the local one, in network order.
+#[inline(always)]
+pub fn put_v4(tuple: &mut Tuple, addrpair: u64) {
+    tuple.remote = [addrpair & 0xffff_ffff, 0];
+    tuple.local = [addrpair >> 32, 0];
 }
 
 /// Whether the user wants sockets of this namespace.

@@ -30,7 +30,7 @@ use crate::facts::{TimerOwner, timer_owner};
 /// A transition of a full socket.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state(ctx: BtfTracePointContext) -> i32 {
-    state::transition(&ctx, state::Chance::First);
+    state::first(&ctx);
     0
 }
 
@@ -40,7 +40,7 @@ pub fn set_state(ctx: BtfTracePointContext) -> i32 {
 /// is needed.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
-    state::transition(&ctx, state::Chance::Second);
+    state::second(&ctx);
     0
 }
 

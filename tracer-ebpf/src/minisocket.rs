@@ -11,45 +11,21 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_common::{
     layout::MEANS_REARM,
-    wire::{Arming, Birth, End, FullBirth, Head, Rearm, Reason, Stamp, Tuple, kind},
+    wire::{Arming, Birth, End, FullBirth, Head, Rearm, Reason, Stamp, kind},
 };
 
 use crate::{
     emit::{emit, tell_all},
-    facts::{
-        AF_INET6, Object, SockCommon, ends_matter, ends_wanted, family_wanted, layout, member,
-        netns_at, netns_wanted, option, probe,
-    },
+    facts::{Minisocket, Object, layout, member, probe, tuple_at},
     percpu::{BirthNote, CancelNote, Cpu, cpu},
     process, stack,
-    state::{current_pid, put_v4},
+    state::current_pid,
 };
 
 /// The upper bits of `timer_list.flags` are the wheel's bucket, 64 to a level.
 const TIMER_ARRAYSHIFT: u32 = 22;
 const LVL_BITS: u32 = 6;
 const LVL_CLK_SHIFT: u32 = 3;
-
-/// The `inet_timewait_sock` around a timer.
-#[inline(always)]
-fn container(timer: Object) -> u64 {
-    (timer as u64).wrapping_sub(u64::from(layout!(tw_timer)))
-}
-
-#[inline(always)]
-fn wanted(minisocket: u64) -> bool {
-    (option!(netns) == 0 || netns_wanted(netns_at(minisocket)))
-        && (option!(family) == 0 || family_wanted(probe(minisocket, layout!(sk_family))))
-        && (!ends_matter() || {
-            let family = probe(minisocket, layout!(sk_family));
-            ends_wanted(family, &tuple_at(minisocket, family), true)
-        })
-}
-
-#[inline(always)]
-fn substate(minisocket: u64) -> u8 {
-    probe(minisocket, layout!(tw_substate))
-}
 
 #[inline(always)]
 fn now_ns() -> u64 {
@@ -66,8 +42,8 @@ fn jiffies() -> u64 {
 /// START: a birth, or the second half of a re-arm.
 #[inline(always)]
 pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
-    let minisocket = container(timer);
-    if !wanted(minisocket) {
+    let minisocket = Minisocket::around(timer);
+    if !minisocket.is_wanted() {
         return;
     }
     let Some(cpu) = cpu() else { return };
@@ -79,12 +55,12 @@ pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
     let time_ns = now_ns();
     if cpu.cancel.timer == timer as u64 {
         cpu.cancel.timer = 0;
-        let substate = substate(minisocket);
+        let substate = minisocket.substate();
         emit(Rearm {
             head: Head {
                 address: timer as u64,
                 stamp: Stamp::new(time_ns, substate, substate),
-                pid: netns_at(minisocket),
+                pid: minisocket.netns(),
                 kind: kind::REARM,
                 detail: 0,
                 error: 0,
@@ -97,23 +73,22 @@ pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
     // A note still there means that its full socket was interrupted before its
     // step to CLOSE. Userspace will join the two by their addresses.
     flush_birth(cpu);
-    let common = SockCommon::read(minisocket);
     cpu.birth = BirthNote {
         timer: timer as u64,
         time_ns,
-        net: common.member(layout!(sk_net)),
-        addrpair: common.member(layout!(sk_addrpair)),
+        net: minisocket.member(layout!(sk_net)),
+        addrpair: minisocket.member(layout!(sk_addrpair)),
         v6_daddr_end: if layout!(sk_v6_daddr) == 0 {
             0
         } else {
-            common.member(layout!(sk_v6_daddr) + 8)
+            minisocket.member(layout!(sk_v6_daddr) + 8)
         },
-        hash: common.member(layout!(sk_hash)),
+        hash: minisocket.member(layout!(sk_hash)),
         expires: arming.expires,
         timeout: arming.timeout,
-        dport: common.member(layout!(sk_dport)),
-        family: common.member(layout!(sk_family)),
-        substate: u32::from(substate(minisocket)),
+        dport: minisocket.member(layout!(sk_dport)),
+        family: minisocket.member(layout!(sk_family)),
+        substate: u32::from(minisocket.substate()),
         unused: 0,
     };
 }
@@ -124,8 +99,8 @@ pub fn start(_ctx: &BtfTracePointContext, timer: Object) {
 /// than all else.
 #[inline(always)]
 pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
-    let minisocket = container(timer);
-    if !wanted(minisocket) {
+    let minisocket = Minisocket::around(timer);
+    if !minisocket.is_wanted() {
         return;
     }
     let Some(cpu) = cpu() else { return };
@@ -138,8 +113,8 @@ pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
         timer: timer as u64,
         time_ns: now_ns(),
         expires: expires as u32,
-        netns: netns_at(minisocket),
-        substate: u32::from(substate(minisocket)),
+        netns: minisocket.netns(),
+        substate: u32::from(minisocket.substate()),
         pid: current_pid(),
     };
     let flags: u32 = member(timer, layout!(timer_flags));
@@ -175,8 +150,8 @@ pub fn expire(timer: Object) {
         return;
     }
     flush_cancel(cpu);
-    let minisocket = container(timer);
-    if !wanted(minisocket) {
+    let minisocket = Minisocket::around(timer);
+    if !minisocket.is_wanted() {
         return;
     }
     let expires: u64 = member(timer, layout!(timer_expires));
@@ -185,8 +160,8 @@ pub fn expire(timer: Object) {
             timer: timer as u64,
             time_ns: now_ns(),
             expires: expires as u32,
-            netns: netns_at(minisocket),
-            substate: u32::from(substate(minisocket)),
+            netns: minisocket.netns(),
+            substate: u32::from(minisocket.substate()),
             pid: current_pid(),
         },
         Reason::Expired as u8,
@@ -234,20 +209,24 @@ fn flush_birth(cpu: &mut Cpu) {
     let note = cpu.birth;
     if note.timer != 0 {
         cpu.birth.timer = 0;
-        tell_birth(&note, 0, note.substate as u8);
+        tell_birth(
+            &note,
+            0,
+            note.substate as u8,
+            probe(note.net, layout!(net_inum)),
+        );
     }
 }
 
 /// Tells a birth: of the full socket at that address, which left `from`; or of
 /// one not known, address 0.
 #[inline(always)]
-pub fn tell_birth(note: &BirthNote, socket: u64, from: u8) {
-    let minisocket = note.timer.wrapping_sub(u64::from(layout!(tw_timer)));
+pub fn tell_birth(note: &BirthNote, socket: u64, from: u8, netns: u32) {
     let birth = Birth {
         head: Head {
             address: socket,
             stamp: Stamp::new(note.time_ns, from, note.substate as u8),
-            pid: probe(note.net, layout!(net_inum)),
+            pid: netns,
             kind: kind::BIRTH,
             detail: note.family as u8,
             error: 0,
@@ -267,29 +246,12 @@ pub fn tell_birth(note: &BirthNote, socket: u64, from: u8) {
                 },
                 ..birth
             },
-            tuple: tuple_at(minisocket, note.family),
+            tuple: tuple_at(
+                note.timer.wrapping_sub(u64::from(layout!(tw_timer))),
+                note.family,
+            ),
         });
     } else {
         emit(birth);
     }
-}
-
-/// The ends of the connection whose `sock_common` is at this address.
-#[inline(always)]
-pub fn tuple_at(sock_common: u64, family: u16) -> Tuple {
-    let mut tuple = Tuple {
-        local: [0; 2],
-        remote: [0; 2],
-        netns: netns_at(sock_common),
-        local_port: probe(sock_common, layout!(sk_num)),
-        remote_port: u16::from_be(probe(sock_common, layout!(sk_dport))),
-    };
-    if family == AF_INET6 && layout!(sk_v6_daddr) != 0 {
-        let (local, remote) = (layout!(sk_v6_rcv_saddr), layout!(sk_v6_daddr));
-        tuple.local = [probe(sock_common, local), probe(sock_common, local + 8)];
-        tuple.remote = [probe(sock_common, remote), probe(sock_common, remote + 8)];
-    } else {
-        put_v4(&mut tuple, probe(sock_common, layout!(sk_addrpair)));
-    }
-    tuple
 }

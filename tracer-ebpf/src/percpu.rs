@@ -38,28 +38,15 @@ pub struct CancelNote {
     pub pid: u32,
 }
 
-/// An event that the first program has in hand; 0: free.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct InHand {
-    pub sk: u64,
-    pub step: u64,
-}
-
-/// Interrupts that fall between the first program's note and the second's look
-/// at it leave notes of their own: a few places keep them apart.
-pub const IN_HAND: usize = 4;
-
 #[repr(C)]
 pub struct Cpu {
     pub birth: BirthNote,
     pub cancel: CancelNote,
     /// Timer of the half-open request whose handler is running; 0: none.
     pub request_expiring: u64,
-    pub in_hand: [InHand; IN_HAND],
-    /// Which place is taken next where none is free.
-    pub next_place: u32,
-    pub unused: u32,
+    /// Whether the first program on the transitions is at work here, or was
+    /// interrupted at it.
+    pub first_runs: u64,
 }
 
 #[map]

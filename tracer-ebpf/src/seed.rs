@@ -5,10 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns, generated::bpf_seq_write};
 use tracer_common::{state::State, wire::Seed};
 
-use crate::{
-    facts::{Object, family_wanted, layout, member, probe},
-    minisocket::tuple_at,
-};
+use crate::facts::{Object, family_wanted, layout, member, probe, tuple_at};
 
 /// `struct bpf_iter__tcp`.
 #[repr(C)]

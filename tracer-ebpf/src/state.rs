@@ -13,10 +13,10 @@ use crate::{
     emit::{emit, emit_quietly, lost, tell_all},
     facts::{
         AF_INET6, Object, ends_matter, ends_wanted, family_wanted, layout, member, netns_wanted,
-        option, probe,
+        option, probe, put_v4,
     },
     minisocket,
-    percpu::{Cpu, IN_HAND, InHand, cpu},
+    percpu::{Cpu, cpu},
     process,
 };
 
@@ -31,30 +31,43 @@ const CLOSE_WAIT: u32 = State::CloseWait as u32;
 const LAST_ACK: u32 = State::LastAck as u32;
 const LISTEN: u32 = State::Listen as u32;
 
-/// Which of the two programs on the tracepoint is running.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Chance {
-    First,
-    Second,
+/// The first program on the tracepoint.
+#[inline(always)]
+pub fn first(ctx: &BtfTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    first_runs(cpu, 1);
+    transition(ctx, cpu);
+    first_runs(cpu, 0);
+}
+
+/// The second program on it. The kernel skips the first exactly where an event
+/// interrupts it on its CPU; an event that finds it in the middle of its work is
+/// therefore one that it did not get. What falls between the kernel's mark and
+/// ours is skipped and not rescued, which the losses tell.
+#[inline(always)]
+pub fn second(ctx: &BtfTracePointContext) {
+    let Some(cpu) = cpu() else { return };
+    if cpu.first_runs == 0 {
+        return;
+    }
+    // Before any filter: the kernel counts what it skipped of everybody's
+    // events, and what was rescued is counted against it.
+    lost(|losses| losses.rescued += 1);
+    transition(ctx, cpu);
+}
+
+/// Volatile: for the eyes of whoever interrupts what stands between two of these.
+#[inline(always)]
+fn first_runs(cpu: &mut Cpu, runs: u64) {
+    // SAFETY: a plain field of a value that we hold.
+    unsafe { (&raw mut cpu.first_runs).write_volatile(runs) };
 }
 
 #[inline(always)]
-pub fn transition(ctx: &BtfTracePointContext, chance: Chance) {
+fn transition(ctx: &BtfTracePointContext, cpu: &mut Cpu) {
     let sk: Object = ctx.arg(0);
     let from: u32 = ctx.arg(1);
     let to: u32 = ctx.arg(2);
-    let Some(cpu) = cpu() else { return };
-    // Before any filter: the kernel counts what it skipped of everybody's
-    // events, and what was rescued is counted against it.
-    match chance {
-        Chance::First => take_in_hand(cpu, sk, from, to),
-        Chance::Second => {
-            if was_in_hand(cpu, sk, from, to) {
-                return;
-            }
-            lost(|losses| losses.rescued += 1);
-        }
-    }
     // DCCP and SCTP fire the same tracepoint, and so does MPTCP for what it
     // builds on top of its TCP subflows.
     if member::<u16>(sk, layout!(sk_protocol)) != IPPROTO_TCP {
@@ -148,13 +161,6 @@ fn tuple_of(sk: Object, family: u16, closed: bool) -> Tuple {
     tuple
 }
 
-/// `skc_addrpair` is the remote address, then the local one, in network order.
-#[inline(always)]
-pub fn put_v4(tuple: &mut Tuple, addrpair: u64) {
-    tuple.remote = [addrpair & 0xffff_ffff, 0];
-    tuple.local = [addrpair >> 32, 0];
-}
-
 /// `sk_err`, and whether `linger2` tells it not to wait.
 #[inline(always)]
 fn error_of(sk: Object, from: u32) -> u16 {
@@ -165,46 +171,6 @@ fn error_of(sk: Object, from: u32) -> u16 {
     } else {
         error
     }
-}
-
-#[inline(always)]
-fn in_hand(sk: Object, from: u32, to: u32) -> InHand {
-    InHand {
-        sk: sk as u64,
-        step: u64::from(from << 8 | to),
-    }
-}
-
-#[inline(always)]
-fn take_in_hand(cpu: &mut Cpu, sk: Object, from: u32, to: u32) {
-    let mut place = 0;
-    if cpu.in_hand[0].sk != 0 {
-        if cpu.in_hand[1].sk == 0 {
-            place = 1;
-        } else if cpu.in_hand[2].sk == 0 {
-            place = 2;
-        } else if cpu.in_hand[3].sk == 0 {
-            place = 3;
-        } else {
-            // None is free: notes that nobody came for, because the second
-            // program was skipped or does not stand by. They go in turn.
-            cpu.next_place = cpu.next_place.wrapping_add(1);
-            place = (cpu.next_place % IN_HAND as u32) as usize;
-        }
-    }
-    cpu.in_hand[place] = in_hand(sk, from, to);
-}
-
-#[inline(always)]
-fn was_in_hand(cpu: &mut Cpu, sk: Object, from: u32, to: u32) -> bool {
-    let event = in_hand(sk, from, to);
-    for place in &mut cpu.in_hand {
-        if place.sk == event.sk && place.step == event.step {
-            place.sk = 0;
-            return true;
-        }
-    }
-    false
 }
 
 /// Joins a step to CLOSE with the birth noted on this CPU just before, if it is
@@ -229,6 +195,6 @@ fn went_on_as_minisocket(cpu: &mut Cpu, sk: Object, family: u16, from: u32) -> b
         return false;
     }
     cpu.birth.timer = 0;
-    minisocket::tell_birth(&note, sk as u64, from as u8);
+    minisocket::tell_birth(&note, sk as u64, from as u8, netns_of(sk));
     true
 }

@@ -47,7 +47,7 @@ impl Ledger {
                 return;
             }
         } else if state == to && step.at.0.abs_diff(seen) <= GRACE {
-            // Told twice: both programs of the second chance handled it.
+            // Told twice: the same step again moves nothing.
             return;
         }
         if state == from {
