@@ -89,6 +89,15 @@ enum Verb {
         #[arg(long, default_value_t = 500_000, value_name = "N")]
         real: u64,
     },
+    /// How large a recording of 20 namespaces under load gets in a day (needs root)
+    Recording {
+        /// How long to record: 90s, 15m, 2h
+        #[arg(long, default_value = "30m", value_name = "TIME", value_parser = seconds)]
+        duration: u64,
+        /// Connections a second, of all namespaces together
+        #[arg(long, default_value_t = 10_000, value_name = "N")]
+        rate: u64,
+    },
     /// Move each offset, rename each symbol, drop each caller: the self-test must name it (needs root)
     Mutate,
     /// Run all that a change must pass: format, links, lints, the object, the tests, one other kernel
@@ -132,6 +141,7 @@ fn run(verb: &Verb) -> Result<()> {
             command::run(Command::new(ledger).args(["scale", &sockets, &time_waits]))?;
             suite::crowd(*real)
         }
+        Verb::Recording { duration, rate } => suite::recording(*duration, *rate),
         Verb::Mutate => suite::mutate(),
         Verb::Ci => ci::ci(&target()?),
     }

@@ -88,6 +88,16 @@ pub(crate) fn soak(seconds: u64, seed: Option<u64>) -> Result<()> {
     run(&mut command)
 }
 
+/// The size of a recording under load: the same test that is among the others,
+/// for longer and with more load.
+pub(crate) fn recording(seconds: u64, rate: u64) -> Result<()> {
+    let mut command = kernel_test("size::");
+    command
+        .env("TWTRACE_RECORDING_SECONDS", seconds.to_string())
+        .env("TWTRACE_RECORDING_RATE", rate.to_string());
+    run(&mut command)
+}
+
 /// So many TIME_WAITs on this machine's kernel. By an optimised twtrace: it also
 /// says how long things take.
 pub(crate) fn crowd(time_waits: u64) -> Result<()> {

@@ -56,6 +56,7 @@ const STANDING: (&str, &str) = (
 );
 const SOAK: (&str, &str) = ("soak::", "its crowds are too much for an emulated CPU");
 const LAB: (&str, &str) = ("lab::", "it keeps a pace that an emulated CPU cannot");
+const SIZE: (&str, &str) = ("size::", LAB.1);
 const SYSCTL_D: (&str, &str) = (
     "sysctl_d::",
     "the programs that it asks are not in the guest",
@@ -87,6 +88,7 @@ pub(crate) const LANES: [Lane; 2] = [
             STANDING,
             SOAK,
             LAB,
+            SIZE,
             SYSCTL_D,
             RECORDING,
             ERRORS,
@@ -108,6 +110,7 @@ pub(crate) const LANES: [Lane; 2] = [
             LIVES,
             SOAK,
             LAB,
+            SIZE,
             SYSCTL_D,
             RECORDING,
             ERRORS,

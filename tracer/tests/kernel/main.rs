@@ -21,6 +21,7 @@ mod population;
 mod recording;
 mod requests;
 mod scale;
+mod size;
 mod soak;
 mod stage;
 mod story;
@@ -31,6 +32,7 @@ mod twtrace;
 
 use std::sync::{PoisonError, RwLock};
 
+use anyhow::Context as _;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// What a test gives: nothing, or why this host cannot run it, loudly.
@@ -197,6 +199,7 @@ const TESTS: &[Test] = &[
         Room::Calm,
         recording::a_command_that_is_not_there_is_told,
     ),
+    ("size::of_a_day", Room::Alone, size::of_a_day),
     ("lab::nothing_remains", Room::Calm, lab::nothing_remains),
     (
         "lab::the_load_has_its_shape",
@@ -304,6 +307,19 @@ fn in_its_room(room: Room, test: fn() -> Outcome) -> Outcome {
             let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
             test()
         }
+    }
+}
+
+/// What the environment asks of a test: more than it does among the others.
+pub(crate) fn number(name: &str) -> anyhow::Result<Option<u64>> {
+    match std::env::var(name) {
+        Ok(text) => {
+            let number = text.parse();
+            Ok(Some(
+                number.with_context(|| format!("{name}={text} is no number"))?,
+            ))
+        }
+        Err(_) => Ok(None),
     }
 }
 

@@ -13,7 +13,7 @@ use tracer::lab::netns::Netns;
 
 use super::truth::{self, count};
 use super::twtrace::Twtrace;
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, number};
 
 /// Set to how many TIME_WAITs there shall be, it asks for this test.
 pub(crate) const WANTED: &str = "TWTRACE_SCALE";
@@ -24,10 +24,7 @@ const PLACES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn a_crowd() -> Outcome {
-    let wanted: u64 = std::env::var(WANTED)
-        .with_context(|| format!("{WANTED} is not set"))?
-        .parse()
-        .with_context(|| format!("{WANTED} is no number"))?;
+    let wanted = number(WANTED)?.with_context(|| format!("{WANTED} is not set"))?;
     let places = (0..PLACES)
         .map(|_| churn::namespace())
         .collect::<Result<Vec<_>>>()?;

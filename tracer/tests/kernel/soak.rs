@@ -16,7 +16,7 @@ use tracer::lab::netns::Netns;
 
 use super::truth;
 use super::twtrace::Twtrace;
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, number};
 
 /// Seconds, and the seed of what is done in them.
 const DURATION: &str = "TWTRACE_SOAK_SECONDS";
@@ -181,18 +181,6 @@ impl Lot {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 16) as usize % n
-    }
-}
-
-fn number(name: &str) -> Result<Option<u64>> {
-    match std::env::var(name) {
-        Ok(text) => {
-            let number = text.parse();
-            Ok(Some(
-                number.with_context(|| format!("{name}={text} is no number"))?,
-            ))
-        }
-        Err(_) => Ok(None),
     }
 }
 
