@@ -3,7 +3,7 @@
 //! Plain values and how a pair of namespaces is made to fit them; the load itself
 //! is in [`super::workload`].
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::churn::First;
@@ -83,18 +83,19 @@ pub fn raise_descriptor_limit(shape: &Shape, pairs: usize) -> Result<()> {
     if limit.current.is_none_or(|soft| soft >= needed) {
         return Ok(());
     }
-    // Beyond the hard limit where we may: as root, the kernel's own is the bound.
-    let maximum = limit.maximum.map(|hard| hard.max(needed));
-    let raised = Rlimit {
-        current: Some(needed),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).with_context(|| {
-        format!(
-            "this load opens up to {needed} descriptors and `ulimit -Hn` allows {}: take a lower --rate or --close-wait",
-            limit.maximum.unwrap_or_default()
-        )
-    })
+    ensure!(
+        limit.maximum.is_none_or(|hard| hard >= needed),
+        "this load opens up to {needed} descriptors and `ulimit -Hn` allows {}: take a lower --rate or --close-wait",
+        limit.maximum.unwrap_or_default()
+    );
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(needed),
+            maximum: limit.maximum,
+        },
+    )
+    .context("cannot raise the limit of open descriptors")
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracer::lab::churn::First;
 use tracer::lab::link::Pair;
-use tracer::lab::shape::{Shape, raise_descriptor_limit};
+use tracer::lab::shape::Shape;
 use tracer::lab::workload::Workload;
 use tracer::model::event::State;
 use tracer::recorder::file::{self, Writer};
@@ -44,7 +45,15 @@ pub(crate) fn of_a_day() -> Outcome {
         left_open: 0.0,
         settings: Vec::new(),
     };
-    raise_descriptor_limit(&shape, PAIRS as usize)?;
+    // All that may be had: connections that last a round trip need far fewer.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )?;
     let pairs: Vec<Pair> = (0..PAIRS)
         .map(|_| {
             let pair = Pair::new()?;
