@@ -142,6 +142,7 @@ impl Watch {
             for namespace in if anew { known.all() } else { &new } {
                 introduce(ledger, namespace, tell);
             }
+            ledger.asks(clock::now());
             for reading in counters::read(known.all()) {
                 let Reading {
                     netns,

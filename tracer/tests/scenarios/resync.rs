@@ -557,6 +557,37 @@ fn a_difference_in_a_busy_namespace_must_last() {
 }
 
 #[test]
+fn what_came_after_the_counters_were_read_makes_no_difference() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        1.0 ask
+        1.1 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        1.2 counters inuse=0
+        2.0 ask
+        2.1 step B CLOSE SYN_SENT 10.0.0.1:40001-10.0.0.9:443 pid=7
+        2.2 counters inuse=1
+        3.0 ask
+        3.1 step C CLOSE SYN_SENT 10.0.0.1:40002-10.0.0.9:443 pid=7
+        3.2 counters inuse=2
+        4.0 ask
+        4.1 step D CLOSE SYN_SENT 10.0.0.1:40003-10.0.0.9:443 pid=7
+        4.2 counters inuse=3
+        ? doubts none
+        5.0 ask
+        5.1 step E CLOSE SYN_SENT 10.0.0.1:40004-10.0.0.9:443 pid=7
+        5.2 counters inuse=3
+        6.0 ask
+        6.1 step F CLOSE SYN_SENT 10.0.0.1:40005-10.0.0.9:443 pid=7
+        6.2 counters inuse=4
+        7.0 ask
+        7.1 step G CLOSE SYN_SENT 10.0.0.1:40006-10.0.0.9:443 pid=7
+        7.2 counters inuse=5
+        ? doubts has 5 full sockets by sockstat, 7 by events
+    ");
+}
+
+#[test]
 fn a_minisocket_that_outlives_its_timer_is_doubted() {
     run("
         0.0  begin

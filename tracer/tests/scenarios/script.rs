@@ -179,6 +179,7 @@ impl Stage {
         };
         let netns = NETNS;
         let event = match words {
+            ["ask"] => return self.ledger.asks(at),
             ["begin"] => return self.ledger.begin_seed(at),
             ["end-seed"] => return self.ledger.end_seed(at),
             ["pass"] => return,

@@ -136,7 +136,7 @@ impl Ledger {
         let counts = self.namespaces.at_mut(namespace);
         counts.full_sockets -= 1;
         counts.minisockets += 1;
-        counts.last_event = at;
+        counts.stirs(at);
         self.stories.move_to_timer(slot, timer);
         let story = self.stories.at_mut(slot);
         story.state = substate;

@@ -185,7 +185,7 @@ impl Ledger {
         let slot = self.admit(story);
         self.count_entered(namespace, substate);
         let counts = self.namespaces.at_mut(namespace);
-        counts.last_event = at;
+        counts.stirs(at);
         if substate == State::TimeWait {
             self.entered_time_wait(slot, at, true);
         } else {

@@ -56,7 +56,7 @@ impl Ledger {
         if story.is(flag::FROM_SEED) && at.0.saturating_add(GRACE) < story.seen {
             return;
         }
-        self.namespaces.at_mut(story.namespace).last_event = at;
+        self.namespaces.at_mut(story.namespace).stirs(at);
         if story.state == State::FinWait2 && substate == State::TimeWait {
             self.step_to_time_wait(slot, at, arming.expires, tell);
             return;
@@ -116,7 +116,7 @@ impl Ledger {
         };
         self.namespaces
             .at_mut(self.stories.at(slot).namespace)
-            .last_event = at;
+            .stirs(at);
         match (self.stories.at(slot).state, substate) {
             (State::FinWait2, State::TimeWait) => {
                 let then = self.date_of_step(slot, expires, at);

@@ -20,6 +20,10 @@ pub(super) struct Namespace {
     pub(super) full_sockets: u64,
     pub(super) requests: Requests,
     pub(super) last_event: Moment,
+    /// When the kernel's counters were asked for last, and how many events from
+    /// then on have come: so much more than their answer the ledger may know.
+    asked: Moment,
+    pub(super) since_asked: u64,
     /// Closes from FIN_WAIT2 and CLOSING that a full table of TIME_WAITs and
     /// `SO_LINGER 0` both leave without an error, and how many of them were
     /// put down to the former.
@@ -27,6 +31,20 @@ pub(super) struct Namespace {
     pub(super) overflows: u64,
     pub(super) last_silent_close: Moment,
     pub(super) testimony: Testimony,
+}
+
+impl Namespace {
+    /// Something happened in it.
+    #[inline(always)]
+    pub(super) fn stirs(&mut self, at: Moment) {
+        self.last_event = at;
+        self.since_asked += u64::from(at >= self.asked);
+    }
+
+    pub(super) fn is_asked(&mut self, at: Moment) {
+        self.asked = at;
+        self.since_asked = 0;
+    }
 }
 
 /// Half-open requests: `now = seeded + entered − left`.
@@ -196,6 +214,8 @@ impl Namespaces {
                 ..Requests::default()
             },
             last_event: Moment(0),
+            asked: Moment(u64::MAX),
+            since_asked: 0,
             silent_closes: 0,
             overflows: 0,
             last_silent_close: Moment(0),

@@ -127,7 +127,7 @@ impl Ledger {
             story.set_side(side_of(from, to));
             story.set(flag::DATED, true);
             let slot = self.admit(story);
-            self.namespaces.at_mut(namespace).last_event = step.at;
+            self.namespaces.at_mut(namespace).stirs(step.at);
             self.learn_owner(slot, step, from, to);
             self.count_entered(namespace, to);
             self.tally.transition(from, to);
@@ -178,7 +178,7 @@ impl Ledger {
             namespace,
             ..
         } = self.stories.at(slot);
-        self.namespaces.at_mut(namespace).last_event = step.at;
+        self.namespaces.at_mut(namespace).stirs(step.at);
         if to == State::Close {
             self.close(slot, step, tell);
             return;

@@ -147,7 +147,10 @@ impl Balance {
     /// In a busy namespace a difference is only telling if it stays the same.
     const TELLING: u32 = 3;
 
-    pub(super) fn weigh(&mut self, kernel: u64, ledger: u64, quiet: bool) -> bool {
+    /// Whether the difference is one. `later` events of the ledger's are newer
+    /// than the kernel's figure may be: under a steady load these, too, make a
+    /// difference that stays the same.
+    pub(super) fn weigh(&mut self, kernel: u64, ledger: u64, quiet: bool, later: u64) -> bool {
         let difference = kernel as i64 - ledger as i64;
         if difference == self.difference {
             self.readings += 1;
@@ -159,7 +162,8 @@ impl Balance {
                 ..Balance::default()
             };
         }
-        let telling = quiet || self.readings >= Self::TELLING;
+        let lasts = self.readings >= Self::TELLING && difference.unsigned_abs() > later;
+        let telling = quiet || lasts;
         let doubtful = telling && difference != 0 && difference != self.accepted;
         self.doubted |= doubtful;
         doubtful

@@ -223,12 +223,21 @@ impl Ledger {
         self.found_wrong(n.saturating_sub(announced));
     }
 
+    /// The kernel's counters are being read from now on: what happens later than
+    /// this may not be in them.
+    pub fn asks(&mut self, now: Moment) {
+        for namespace in self.namespaces.iter_mut() {
+            namespace.is_asked(now);
+        }
+    }
+
     pub(super) fn counters(&mut self, netns: Netns, counters: &Counters) {
         let index = self.namespace(netns);
         let taking_stock = self.seeding.is_some() || !self.seeded;
         let filtering = !self.config.filter.is_empty();
         let namespace = self.namespaces.at_mut(index);
         let (minisockets, full_sockets) = (namespace.minisockets, namespace.full_sockets);
+        let later = namespace.since_asked;
         let testimony = &mut namespace.testimony;
         let missing = testimony.take(counters);
         let first = testimony.readings == 0;
@@ -252,7 +261,7 @@ impl Ledger {
         let testimony = &mut self.namespaces.at_mut(index).testimony;
         if testimony
             .minisockets
-            .weigh(counters.minisockets, minisockets, quiet)
+            .weigh(counters.minisockets, minisockets, quiet, later)
         {
             let kernel = counters.minisockets;
             self.doubts.raise(Doubt::Minisockets {
@@ -264,7 +273,7 @@ impl Ledger {
         let testimony = &mut self.namespaces.at_mut(index).testimony;
         if testimony
             .full_sockets
-            .weigh(counters.full_sockets, full_sockets, quiet)
+            .weigh(counters.full_sockets, full_sockets, quiet, later)
         {
             let kernel = counters.full_sockets;
             self.doubts.raise(Doubt::FullSockets {
