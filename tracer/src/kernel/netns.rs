@@ -72,13 +72,11 @@ pub fn enumerate(search: Search) -> io::Result<Vec<Namespace>> {
     }
     if everywhere {
         for process in &processes {
-            found.threads(process);
             let mount = inode_of(process.join("ns/mnt"), "mnt");
             if mount.is_some_and(|inode| mount_namespaces.insert(inode)) {
                 found.bind_mounts(&process.join("mountinfo"), &process.join("root"));
             }
         }
-        // Last, as the least lasting way in.
         for process in &processes {
             for entry in fs::read_dir(process.join("fd"))
                 .into_iter()
@@ -87,6 +85,11 @@ pub fn enumerate(search: Search) -> io::Result<Vec<Namespace>> {
             {
                 found.link(entry.path());
             }
+        }
+        // Last, as the least lasting way in: whoever looks into namespaces, as
+        // this program does, visits them with threads that end at once.
+        for process in &processes {
+            found.threads(process);
         }
     }
     Ok(found.by_inode.into_values().collect())

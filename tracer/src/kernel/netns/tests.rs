@@ -33,16 +33,18 @@ fn finds_its_own_namespace_quickly() {
 }
 
 #[test]
-fn finds_a_threads_namespace_and_then_that_of_a_descriptor() {
+fn finds_a_namespace_by_a_descriptor_rather_than_by_a_thread() {
     let (tell, told) = mpsc::channel();
+    let (open, opened) = mpsc::channel::<()>();
     let (end, ended) = mpsc::channel::<()>();
     let thread = thread::spawn(move || {
-        let inode = leave();
-        tell.send((inode, File::open("/proc/thread-self/ns/net").unwrap()))
-            .unwrap();
+        tell.send((leave(), None)).unwrap();
+        opened.recv().unwrap();
+        let descriptor = File::open("/proc/thread-self/ns/net").unwrap();
+        tell.send((0, Some(descriptor))).unwrap();
         let _ = ended.recv();
     });
-    let (inode, descriptor) = told.recv().unwrap();
+    let (inode, _) = told.recv().unwrap();
     let found = find(Search::Everywhere, inode).expect("a thread is in it");
     assert!(found.path.to_str().unwrap().contains("/task/"), "{found:?}");
     assert_eq!(
@@ -53,10 +55,13 @@ fn finds_a_threads_namespace_and_then_that_of_a_descriptor() {
     );
     assert_eq!(resolve(&inode.to_string()).unwrap().unwrap().inode, inode);
 
-    end.send(()).unwrap();
-    thread.join().unwrap();
+    // The thread is still there, and would be gone by the time one enters.
+    open.send(()).unwrap();
+    let (_, descriptor) = told.recv().unwrap();
     let found = find(Search::Everywhere, inode).expect("a descriptor holds it");
     assert!(found.path.to_str().unwrap().contains("/fd/"), "{found:?}");
+    end.send(()).unwrap();
+    thread.join().unwrap();
     assert_eq!(within(&found, || current().unwrap().inode).unwrap(), inode);
 
     drop(descriptor);
