@@ -34,7 +34,8 @@ pub struct Layout {
     pub task_flags: u32,
     pub task_group_leader: u32,
     pub task_comm: u32,
-    pub unused: u32,
+    /// 0 where this kernel has none, before 5.7.
+    pub net_cookie: u32,
     pub tw_timer_handler: u64,
     pub reqsk_timer_handler: u64,
 }
@@ -106,6 +107,9 @@ impl End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Options {
+    /// Cookie of the one network namespace to see, which no other ever has; 0:
+    /// not known, its inode has to do.
+    pub netns_cookie: u64,
     /// Inode of the one network namespace to see; 0: all.
     pub netns: u32,
     /// Address family of the sockets to see (2, 10); 0: both.

@@ -35,7 +35,7 @@ pub static LAYOUT: Layout = Layout {
     task_flags: 0,
     task_group_leader: 0,
     task_comm: 0,
-    unused: 0,
+    net_cookie: 0,
     tw_timer_handler: 0,
     reqsk_timer_handler: 0,
 };
@@ -51,6 +51,7 @@ pub static CALLERS: Callers = Callers {
 
 #[unsafe(no_mangle)]
 pub static OPTIONS: Options = Options {
+    netns_cookie: 0,
     netns: 0,
     family: 0,
     tell_all: 0,
@@ -171,7 +172,7 @@ impl Minisocket {
     #[inline(always)]
     pub fn is_wanted(&self) -> bool {
         let family: u16 = self.member(layout!(sk_family));
-        (option!(netns) == 0 || netns_wanted(self.netns()))
+        net_at_wanted(self.member(layout!(sk_net)))
             && family_wanted(family)
             && (!ends_matter() || ends_wanted(family, &tuple_at(self.address, family), true))
     }
@@ -233,8 +234,20 @@ pub fn put_v4(tuple: &mut Tuple, addrpair: u64) {
 
 /// Whether the user wants sockets of this namespace.
 #[inline(always)]
-pub fn netns_wanted(inum: u32) -> bool {
-    option!(netns) == 0 || option!(netns) == inum
+pub fn net_wanted(net: Object) -> bool {
+    if option!(netns_cookie) != 0 {
+        return member::<u64>(net, layout!(net_cookie)) == option!(netns_cookie);
+    }
+    option!(netns) == 0 || member::<u32>(net, layout!(net_inum)) == option!(netns)
+}
+
+/// The same of one that the verifier knows nothing of.
+#[inline(always)]
+pub fn net_at_wanted(net: u64) -> bool {
+    if option!(netns_cookie) != 0 {
+        return probe::<u64>(net, layout!(net_cookie)) == option!(netns_cookie);
+    }
+    option!(netns) == 0 || probe::<u32>(net, layout!(net_inum)) == option!(netns)
 }
 
 /// Whether the user wants sockets of this family.

@@ -6,7 +6,7 @@ use tracer_common::wire::Requests;
 
 use crate::{
     emit::lost,
-    facts::{Object, family_wanted, layout, netns_at, netns_wanted, option, probe},
+    facts::{Object, family_wanted, layout, net_at_wanted, option, probe},
     percpu::cpu,
 };
 
@@ -60,10 +60,11 @@ fn count(timer: Object, change: impl FnOnce(&mut Requests)) {
     if option!(family) != 0 && !family_wanted(probe(request, layout!(sk_family))) {
         return;
     }
-    let netns = netns_at(request);
-    if !netns_wanted(netns) {
+    let net: u64 = probe(request, layout!(sk_net));
+    if !net_at_wanted(net) {
         return;
     }
+    let netns: u32 = probe(net, layout!(net_inum));
     if let Some(requests) = REQUESTS.get_ptr_mut(netns) {
         // SAFETY: a per-CPU value, and interrupts are off in these tracepoints.
         change(unsafe { &mut *requests });

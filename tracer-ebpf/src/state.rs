@@ -12,8 +12,8 @@ use tracer_common::{
 use crate::{
     emit::{emit, emit_quietly, lost, tell_all},
     facts::{
-        AF_INET6, Object, ends_matter, ends_wanted, family_wanted, layout, member, netns_wanted,
-        option, probe, put_v4,
+        AF_INET6, Object, ends_matter, ends_wanted, family_wanted, layout, member, net_wanted,
+        probe, put_v4,
     },
     minisocket,
     percpu::{Cpu, cpu},
@@ -74,7 +74,7 @@ fn transition(ctx: &BtfTracePointContext, cpu: &mut Cpu) {
         return;
     }
     let family: u16 = member(sk, layout!(sk_family));
-    if !family_wanted(family) || (option!(netns) != 0 && !netns_wanted(netns_of(sk))) {
+    if !family_wanted(family) || !net_wanted(member(sk, layout!(sk_net))) {
         return;
     }
     let opens = from == CLOSE || from == LISTEN;

@@ -193,7 +193,7 @@ fn offsets(facts: &Facts) -> Vec<Mutation> {
     }
     let members: &[Member] = &members!(
         sk_family sk_hash sk_addrpair sk_state sk_num sk_dport sk_net sk_v6_daddr
-        sk_v6_rcv_saddr sk_protocol sk_err inet_sport tcp_linger2 net_inum tw_timer
+        sk_v6_rcv_saddr sk_protocol sk_err inet_sport tcp_linger2 net_inum net_cookie tw_timer
         tw_substate rsk_timer timer_expires timer_function timer_flags task_flags
     );
     let mut mutations = Vec::new();

@@ -121,6 +121,7 @@ pub fn layout(blob: &[u8]) -> Result<Layout, Missing> {
         sk_err: at("sock", "sk_err", Width::Exactly(4))?,
         inet_sport: at("inet_sock", "inet_sport", Width::Exactly(2))?,
         tcp_linger2: at("tcp_sock", "linger2", Width::Exactly(4))?,
+        net_cookie: absent_as_zero(at("net", "net_cookie", Width::Exactly(8)))?,
         net_inum: at("net", "ns.inum", Width::Exactly(4))?,
         tw_timer: at("inet_timewait_sock", "tw_timer", Width::Any)?,
         tw_substate: at("inet_timewait_sock", "tw_substate", Width::Exactly(1))?,

@@ -309,6 +309,12 @@ fn is_here(namespace: &Namespace) -> bool {
     inode_of("/proc/thread-self/ns/net", "net") == Some(u64::from(namespace.inode))
 }
 
+/// [`cookie`] of a namespace; `None` too where it cannot be entered.
+#[must_use]
+pub fn cookie_of(namespace: &Namespace) -> Option<u64> {
+    within(namespace, cookie).ok().flatten()
+}
+
 /// Which namespace the calling thread is in, for as long as the machine runs:
 /// inodes are used again, cookies never are. `None` before 5.14.
 #[must_use]

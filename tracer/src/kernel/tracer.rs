@@ -52,6 +52,8 @@ const SET_STATE: &str = "inet_sock_set_state";
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub netns: Option<Netns>,
+    /// Of that namespace, where it is known: an inode may become another's.
+    pub cookie: Option<u64>,
     pub filter: Filter,
     /// Every transition has to carry its addresses.
     pub tell_all: bool,
@@ -85,6 +87,10 @@ impl Tracer {
     /// Loads the object into the kernel; nothing is attached yet.
     pub fn load(facts: &Facts, wanted: &Wanted) -> Result<Self> {
         let options = Options {
+            netns_cookie: wanted
+                .cookie
+                .filter(|_| facts.layout.net_cookie != 0)
+                .unwrap_or(0),
             netns: wanted.netns.map_or(0, |netns| netns.0),
             family: match wanted.filter.family() {
                 None => 0,

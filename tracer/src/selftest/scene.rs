@@ -13,7 +13,7 @@ use rustix::net::{
 };
 
 use crate::kernel::clock;
-use crate::kernel::netns::Namespace;
+use crate::kernel::netns::{Namespace, cookie};
 use crate::kernel::requirements::Facts;
 use crate::kernel::tracer::{Tracer, Wanted};
 use crate::lab::netns::Netns;
@@ -61,6 +61,7 @@ impl Scene {
             facts,
             &Wanted {
                 netns: Some(Inode(netns.inode())),
+                cookie: netns.run(cookie)?,
                 filter: Filter::default(),
                 ring_bytes: RING_BYTES,
                 tell_all: true,

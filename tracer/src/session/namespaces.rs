@@ -20,6 +20,8 @@ pub(super) struct Known {
     only: Option<Namespace>,
     /// The only one is not to be found any more.
     lost_sight: bool,
+    /// Another has its inode now.
+    replaced: bool,
     all: Vec<Namespace>,
     /// By inode, of those that were entered.
     cookies: FxHashMap<Netns, u64>,
@@ -30,6 +32,7 @@ impl Known {
         Known {
             only,
             lost_sight: false,
+            replaced: false,
             all: Vec::new(),
             cookies: FxHashMap::default(),
         }
@@ -48,8 +51,19 @@ impl Known {
     /// The only namespace to see, if nothing leads there any more: no process,
     /// mount or descriptor of this machine.
     pub(super) fn ended(&self) -> Option<Netns> {
-        let only = self.only.as_ref().filter(|_| self.lost_sight)?;
+        let gone = self.lost_sight || self.replaced;
+        let only = self.only.as_ref().filter(|_| gone)?;
         Some(Netns(only.inode))
+    }
+
+    /// The only namespace has ended, and its inode is another's: nothing that
+    /// can be entered by it is of any interest.
+    pub(super) fn is_replaced(&mut self) {
+        self.replaced = true;
+    }
+
+    pub(super) fn replaced(&self) -> bool {
+        self.replaced
     }
 
     /// The namespace of this inode is not the one that was known by it: inodes

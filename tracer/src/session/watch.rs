@@ -59,6 +59,7 @@ impl Watch {
             facts,
             &Wanted {
                 netns: only.as_ref().map(|namespace| Netns(namespace.inode)),
+                cookie: only.as_ref().and_then(netns::cookie_of),
                 filter: filter.clone(),
                 tell_all: filter.judges(),
                 ring_bytes: plan.ring_bytes,
@@ -97,7 +98,7 @@ impl Watch {
     pub(super) fn is_over(&self) -> Option<Netns> {
         self.known
             .ended()
-            .filter(|&netns| self.ledger.sockets_in(netns) == 0)
+            .filter(|&netns| self.known.replaced() || self.ledger.sockets_in(netns) == 0)
     }
 
     /// The next [`Watch::ask`] is not to lag behind the kernel's counters.
@@ -149,11 +150,16 @@ impl Watch {
                     cookie,
                     counters,
                 } = reading;
-                answers.push(Event::Counters { netns, counters });
-                if let Some(namespace) = cookie.and_then(|new| known.is_another(netns, new)) {
+                let another = cookie.and_then(|new| known.is_another(netns, new)).cloned();
+                if let Some(namespace) = another {
                     debug!("another namespace has the inode of {netns:?}");
-                    introduce(ledger, namespace, tell);
+                    if known.is_one() {
+                        known.is_replaced();
+                        continue;
+                    }
+                    introduce(ledger, &namespace, tell);
                 }
+                answers.push(Event::Counters { netns, counters });
             }
         }
         let requests = tracer.requests()?;

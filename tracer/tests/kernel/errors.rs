@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tracer::kernel::clock::kernel_version;
 use tracer::lab::churn::{self, Churn};
 use tracer::lab::netns::Netns;
 
@@ -174,7 +176,45 @@ pub(crate) fn a_stalled_reader() -> Outcome {
 
 /// Who watches one namespace is told when it has gone.
 pub(crate) fn a_namespace_that_ends() -> Outcome {
-    let netns = Netns::new()?;
+    ends_with(Netns::new()?, |_| Ok(()))?;
+    Ok(Verdict::Held)
+}
+
+/// The kernel gives a namespace's number to the next at once: nothing of that
+/// one is this run's.
+pub(crate) fn an_inode_that_is_used_again() -> Outcome {
+    if kernel_version() < (5, 14) {
+        let why = "this kernel tells no namespace from a later one of its number";
+        return Ok(Verdict::Impossible(why.to_owned()));
+    }
+    let last = ends_with(Netns::new()?, |inode| {
+        let mut others = Vec::new();
+        let again = truth::wait("a namespace of the same number", PATIENCE, || {
+            let other = Netns::new()?;
+            if other.inode() == inode {
+                return Ok(Ok(other));
+            }
+            others.push(other);
+            Ok(Err(format!("{} others", others.len())))
+        })?;
+        churn::prepare(&again)?;
+        let load = Churn {
+            connections: 500,
+            ..Churn::default()
+        };
+        again.run(|| load.run())??;
+        Ok(())
+    })?;
+    let seen = truth::count(&last, &["time_wait", "entered"]);
+    ensure!(
+        seen == 0 && truth::lost(&last) == 0 && last["transitions"] == serde_json::json!([]),
+        "what happened in another namespace was counted: {last:#}"
+    );
+    Ok(Verdict::Held)
+}
+
+/// Its last snapshot, when this namespace has ended and what comes then is done.
+fn ends_with(netns: Netns, then: impl FnOnce(u32) -> Result<()>) -> Result<Value> {
     let mut child = twtrace::command()
         .args(["live", "--json", "--netns", &netns.inode().to_string()])
         .stdout(Stdio::piped())
@@ -186,6 +226,7 @@ pub(crate) fn a_namespace_that_ends() -> Outcome {
     let inode = netns.inode();
     drop(netns);
     let rest = std::thread::spawn(move || std::io::read_to_string(stdout));
+    let done = then(inode);
     let status = truth::wait("the end of twtrace", PATIENCE, || {
         Ok(child.try_wait()?.ok_or_else(|| "it runs".to_owned()))
     });
@@ -193,6 +234,7 @@ pub(crate) fn a_namespace_that_ends() -> Outcome {
         child.kill()?;
     }
     let output = child.wait_with_output()?;
+    done?;
     let said = String::from_utf8_lossy(&output.stderr);
     let told = format!("network namespace {inode} has ended");
     ensure!(
@@ -201,6 +243,7 @@ pub(crate) fn a_namespace_that_ends() -> Outcome {
         output.status
     );
     let rest = rest.join().map_err(|_| anyhow!("its reader panicked"))??;
-    ensure!(!rest.is_empty(), "no last snapshot after {first}");
-    Ok(Verdict::Held)
+    let last = rest.lines().last();
+    let last = last.with_context(|| format!("no last snapshot after {first}"))?;
+    serde_json::from_str(last).with_context(|| format!("the last line is {last:?}"))
 }

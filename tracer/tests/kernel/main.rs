@@ -284,6 +284,11 @@ const TESTS: &[Test] = &[
         Room::Any,
         errors::a_namespace_that_ends,
     ),
+    (
+        "errors::an_inode_that_is_used_again",
+        Room::Calm,
+        errors::an_inode_that_is_used_again,
+    ),
 ];
 
 /// What only runs when asked for by its environment.
