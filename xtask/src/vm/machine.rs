@@ -161,7 +161,9 @@ fn command(boot: &Boot<'_>) -> Command {
     }
     let mut command = Command::new("qemu-system-x86_64");
     command
-        .args(["-accel", "tcg", "-cpu", CPU, "-m", MEMORY])
+        // One thread: with one for each CPU the emulator may run an int3 that the
+        // kernel has already taken back, from patching the call of a tracepoint.
+        .args(["-accel", "tcg,thread=single", "-cpu", CPU, "-m", MEMORY])
         .args([
             "-nodefaults",
             "-display",
