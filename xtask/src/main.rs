@@ -64,7 +64,7 @@ enum Verb {
         /// Run only tests whose names contain this
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
-        /// Machines at once where idle time is skipped [default: as many as there are CPUs]
+        /// Machines at once [default: as many as there are CPUs]
         #[arg(long, value_name = "N")]
         jobs: Option<NonZero<usize>>,
     },

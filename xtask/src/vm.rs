@@ -40,9 +40,6 @@ pub(crate) struct Lane {
     pub(crate) boot: &'static str,
     /// Tests side by side.
     pub(crate) threads: u32,
-    /// Whether boots may share the machine: a clock made of instructions does not
-    /// mind.
-    pub(crate) side_by_side: bool,
     /// What is not run, by the beginning of its name, and why.
     pub(crate) skipped: &'static [(&'static str, &'static str)],
 }
@@ -81,7 +78,6 @@ pub(crate) const LANES: [Lane; 2] = [
         ],
         boot: "",
         threads: 3,
-        side_by_side: true,
         skipped: &[
             BYSTANDER,
             TPROXY,
@@ -104,7 +100,6 @@ pub(crate) const LANES: [Lane; 2] = [
         qemu: &["-smp", "2"],
         boot: "lockdown=integrity",
         threads: 3,
-        side_by_side: false,
         skipped: &[
             BYSTANDER,
             LIVES,
@@ -143,29 +138,24 @@ pub(crate) fn vm(
         .collect::<Result<Vec<_>>>()?;
     let guest = image::Guest::build(&toolchain, &crate::target()?)?;
 
-    let mut rows = Vec::new();
+    let mut boots = Vec::new();
     for lane in lanes {
-        let boots: Vec<Boot<'_>> = kernels
-            .iter()
-            .map(|kernel| {
-                Ok(Boot {
-                    kernel,
-                    lane,
-                    initramfs: guest.initramfs(kernel)?,
-                    log: guest.log(kernel, lane),
-                    only,
-                })
-            })
-            .collect::<Result<_>>()?;
-        let jobs = match jobs {
-            _ if !lane.side_by_side => 1,
-            Some(jobs) => jobs.get(),
-            None => thread::available_parallelism().map_or(1, NonZero::get),
-        };
-        for (boot, ran) in run_all(&boots, jobs) {
-            rows.push((boot.kernel, lane, ran?));
+        for kernel in &kernels {
+            boots.push(Boot {
+                kernel,
+                lane,
+                initramfs: guest.initramfs(kernel)?,
+                log: guest.log(kernel, lane),
+                only,
+            });
         }
     }
+    // Each takes one CPU of this machine, however many it has itself.
+    let jobs = jobs.or_else(|| thread::available_parallelism().ok());
+    let mut rows = run_all(&boots, jobs.map_or(1, NonZero::get))
+        .into_iter()
+        .map(|(boot, ran)| Ok((boot.kernel, boot.lane, ran?)))
+        .collect::<Result<Vec<_>>>()?;
     rows.sort_by_key(|(kernel, ..)| kernels.iter().position(|k| std::ptr::eq(k, *kernel)));
 
     say(format_args!(
