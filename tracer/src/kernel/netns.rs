@@ -33,6 +33,9 @@ pub struct Namespace {
     pub path: PathBuf,
     /// As `ip netns` calls it, where it has such a name.
     pub name: Option<String>,
+    /// As [`cookie`]. Where it is known, no other that has come by the inode
+    /// since is entered.
+    pub cookie: Option<u64>,
 }
 
 /// How hard to look.
@@ -107,6 +110,7 @@ impl Found {
             inode,
             path,
             name: None,
+            cookie: None,
         });
         if namespace.name.is_none() {
             namespace.name = name;
@@ -190,11 +194,21 @@ pub fn current() -> io::Result<Namespace> {
         inode: inode as u32,
         path,
         name: None,
+        cookie: None,
     })
 }
 
-/// What `--netns` asks for: `None` is every namespace. The error is a sentence.
+/// What `--netns` asks for, this namespace and none that follows it: `None` is
+/// every namespace. The error is a sentence.
 pub fn resolve(choice: &str) -> Result<Option<Namespace>, String> {
+    let mut only = look_up(choice)?;
+    if let Some(only) = &mut only {
+        only.cookie = cookie_of(only);
+    }
+    Ok(only)
+}
+
+fn look_up(choice: &str) -> Result<Option<Namespace>, String> {
     match choice {
         "all" => return Ok(None),
         "self" => {
@@ -249,6 +263,7 @@ fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
             inode,
             path: path.to_owned(),
             name,
+            cookie: None,
         }),
         Err(e) if e.kind() == io::ErrorKind::InvalidInput => Err(format!(
             "{} is no network namespace; {WRITE}",
@@ -272,7 +287,7 @@ pub fn within<T: Send>(namespace: &Namespace, f: impl FnOnce() -> T + Send) -> i
         return Ok(f());
     }
     on_own_thread(|| {
-        enter(&namespace.path, Some(namespace.inode))?;
+        enter_this(namespace)?;
         Ok(f())
     })?
 }
@@ -296,7 +311,7 @@ pub fn visit<T: Send>(
     }
     on_own_thread(|| {
         let enter_and_run = |n: &Namespace| {
-            enter(&n.path, Some(n.inode))?;
+            enter_this(n)?;
             Ok(f(n))
         };
         namespaces.iter().map(enter_and_run).collect()
@@ -353,6 +368,15 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     })
 }
 
+/// Takes the calling thread into this namespace and no other.
+fn enter_this(namespace: &Namespace) -> io::Result<()> {
+    enter(&namespace.path, Some(namespace.inode))?;
+    if namespace.cookie.is_some() && namespace.cookie != cookie() {
+        return Err(gone());
+    }
+    Ok(())
+}
+
 /// Takes the calling thread into a namespace. The descriptor is closed at once:
 /// an open one would keep the namespace alive.
 fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
@@ -360,10 +384,7 @@ fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
     let there = file.metadata()?;
     // A process id may have been used again since the path was found.
     if inode.is_some() && inode != Some(there.ino() as u32) {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the network namespace has gone",
-        ));
+        return Err(gone());
     }
     // Staying needs no capability.
     let here = fs::metadata("/proc/thread-self/ns/net")?;
@@ -374,6 +395,10 @@ fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
         file.as_fd(),
         Some(LinkNameSpaceType::Network),
     )?)
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the network namespace has gone")
 }
 
 #[cfg(test)]

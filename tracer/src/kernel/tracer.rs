@@ -51,9 +51,8 @@ const SET_STATE: &str = "inet_sock_set_state";
 /// What is to be seen.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    pub netns: Option<Netns>,
-    /// Of that namespace, where it is known: an inode may become another's.
-    pub cookie: Option<u64>,
+    /// Nothing of any other namespace, or `None` for all.
+    pub only: Option<Namespace>,
     pub filter: Filter,
     /// Every transition has to carry its addresses.
     pub tell_all: bool,
@@ -86,12 +85,13 @@ pub struct Tracer {
 impl Tracer {
     /// Loads the object into the kernel; nothing is attached yet.
     pub fn load(facts: &Facts, wanted: &Wanted) -> Result<Self> {
+        let only = wanted.only.as_ref();
         let options = Options {
-            netns_cookie: wanted
-                .cookie
+            netns_cookie: only
+                .and_then(|only| only.cookie)
                 .filter(|_| facts.layout.net_cookie != 0)
                 .unwrap_or(0),
-            netns: wanted.netns.map_or(0, |netns| netns.0),
+            netns: only.map_or(0, |only| only.inode),
             family: match wanted.filter.family() {
                 None => 0,
                 Some(Family::Inet) => 2,

@@ -60,8 +60,10 @@ impl Scene {
         let mut tracer = Tracer::load(
             facts,
             &Wanted {
-                netns: Some(Inode(netns.inode())),
-                cookie: netns.run(cookie)?,
+                only: Some(Namespace {
+                    cookie: netns.run(cookie)?,
+                    ..namespace(&netns)
+                }),
                 filter: Filter::default(),
                 ring_bytes: RING_BYTES,
                 tell_all: true,
@@ -95,11 +97,7 @@ impl Scene {
 
     /// As the tracer knows namespaces.
     pub(super) fn namespace(&self) -> Namespace {
-        Namespace {
-            inode: self.netns.inode(),
-            path: self.netns.path(),
-            name: None,
-        }
+        namespace(&self.netns)
     }
 
     /// Waits until the events so far satisfy `look`. Any of another namespace is
@@ -357,4 +355,14 @@ pub(super) fn is_between(
             && SocketAddr::new(tuple.local_addr(), tuple.local_port) == local
             && SocketAddr::new(tuple.remote_addr(), tuple.remote_port) == remote
     })
+}
+
+fn namespace(netns: &Netns) -> Namespace {
+    Namespace {
+        inode: netns.inode(),
+        path: netns.path(),
+        name: None,
+        // While it is held its inode is nobody else's.
+        cookie: None,
+    }
 }

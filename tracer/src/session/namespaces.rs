@@ -56,12 +56,7 @@ impl Known {
         Some(Netns(only.inode))
     }
 
-    /// The only namespace has ended, and its inode is another's: nothing that
-    /// can be entered by it is of any interest.
-    pub(super) fn is_replaced(&mut self) {
-        self.replaced = true;
-    }
-
+    /// The only namespace has not just been lost sight of: another has its inode.
     pub(super) fn replaced(&self) -> bool {
         self.replaced
     }
@@ -108,10 +103,15 @@ impl Known {
             let others = enumerate(Search::Everywhere)?;
             let other = others.into_iter().find(|other| other.inode == only.inode);
             self.lost_sight = other.is_none();
-            match other {
-                Some(other) => only.path = other.path,
-                None => return Ok(None),
+            let Some(other) = other else {
+                return Ok(None);
+            };
+            let cookie = netns::cookie_of(&other);
+            if only.cookie.is_some() && cookie.is_some() && cookie != only.cookie {
+                self.replaced = true;
+                return Ok(None);
             }
+            only.path = other.path;
         }
         Ok(Some(only.clone()))
     }
@@ -121,8 +121,12 @@ fn enumerate(search: Search) -> Result<Vec<Namespace>> {
     netns::enumerate(search).context("cannot list the network namespaces")
 }
 
-/// Whether its path is still a way into it.
+/// Whether its path is still a way into it. Where only the inode is known, to
+/// enter it would tell no more.
 fn leads_there(namespace: &Namespace) -> bool {
+    if namespace.cookie.is_some() {
+        return netns::within(namespace, || ()).is_ok();
+    }
     std::fs::metadata(&namespace.path).is_ok_and(|file| file.ino() == u64::from(namespace.inode))
 }
 
@@ -143,5 +147,32 @@ pub(super) fn introduce(
             );
         }
         Err(error) => debug!("sysctls of namespace {}: {error}", namespace.inode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_one_is_told_from_a_later_one_of_its_inode() {
+        let made = crate::lab::netns::Netns::new().expect("this test needs root");
+        let here = netns::resolve(made.path().to_str().unwrap());
+        let here = here.unwrap().unwrap();
+        let mut known = Known::new(Some(here.clone()));
+        assert_eq!(known.look(Search::Quick).unwrap(), [here.clone()]);
+        assert_eq!(known.look(Search::Quick).unwrap(), []);
+        assert_eq!((known.ended(), known.replaced()), (None, false));
+
+        let Some(cookie) = here.cookie else {
+            return;
+        };
+        let inode = Netns(here.inode);
+        let mut known = Known::new(Some(Namespace {
+            cookie: Some(cookie + 1),
+            ..here
+        }));
+        assert_eq!(known.look(Search::Quick).unwrap(), []);
+        assert_eq!((known.ended(), known.replaced()), (Some(inode), true));
     }
 }

@@ -58,8 +58,7 @@ impl Watch {
         let mut tracer = Tracer::load(
             facts,
             &Wanted {
-                netns: only.as_ref().map(|namespace| Netns(namespace.inode)),
-                cookie: only.as_ref().and_then(netns::cookie_of),
+                only: only.clone(),
                 filter: filter.clone(),
                 tell_all: filter.judges(),
                 ring_bytes: plan.ring_bytes,
@@ -153,10 +152,6 @@ impl Watch {
                 let another = cookie.and_then(|new| known.is_another(netns, new)).cloned();
                 if let Some(namespace) = another {
                     debug!("another namespace has the inode of {netns:?}");
-                    if known.is_one() {
-                        known.is_replaced();
-                        continue;
-                    }
                     introduce(ledger, &namespace, tell);
                 }
                 answers.push(Event::Counters { netns, counters });

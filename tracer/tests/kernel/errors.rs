@@ -1,13 +1,14 @@
 //! What goes wrong is a sentence that says what to do, and an exit code.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde_json::Value;
 use tracer::kernel::clock::kernel_version;
 use tracer::lab::churn::{self, Churn};
@@ -188,15 +189,7 @@ pub(crate) fn an_inode_that_is_used_again() -> Outcome {
         return Ok(Verdict::Impossible(why.to_owned()));
     }
     let last = ends_with(Netns::new()?, |inode| {
-        let mut others = Vec::new();
-        let again = truth::wait("a namespace of the same number", PATIENCE, || {
-            let other = Netns::new()?;
-            if other.inode() == inode {
-                return Ok(Ok(other));
-            }
-            others.push(other);
-            Ok(Err(format!("{} others", others.len())))
-        })?;
+        let again = of_number(inode)?;
         churn::prepare(&again)?;
         let load = Churn {
             connections: 500,
@@ -211,6 +204,47 @@ pub(crate) fn an_inode_that_is_used_again() -> Outcome {
         "what happened in another namespace was counted: {last:#}"
     );
     Ok(Verdict::Held)
+}
+
+/// A network namespace of this number. Numbers are given out lowest first, to
+/// namespaces of every kind and to entries of `/proc/net`: all that are free
+/// below it are taken until it is next.
+fn of_number(inode: u32) -> Result<Netns> {
+    let mut taken: Vec<(u32, File)> = Vec::new();
+    // Some kernels give a new namespace's entries their numbers before its own.
+    let mut ahead = (0..=3).cycle();
+    truth::wait("a namespace of the same number", PATIENCE, || {
+        loop {
+            let (number, held) = smallest_namespace()?;
+            if number > inode {
+                let what = format!("{} taken, and then {number}", taken.len());
+                return Ok(Err(what));
+            }
+            taken.push((number, held));
+            if number == inode {
+                break;
+            }
+        }
+        let kept = taken.len() - 1 - ahead.next().unwrap_or(0).min(taken.len() - 1);
+        taken.truncate(kept);
+        let netns = Netns::new()?;
+        if netns.inode() == inode {
+            return Ok(Ok(netns));
+        }
+        Ok(Err(format!("{} instead", netns.inode())))
+    })
+}
+
+/// One of the kind that takes up one number and nothing else.
+fn smallest_namespace() -> Result<(u32, File)> {
+    let made = std::thread::spawn(|| {
+        // SAFETY: only the host's name is unshared, and the thread ends at once.
+        unsafe { unshare_unsafe(UnshareFlags::NEWUTS) }?;
+        File::open("/proc/thread-self/ns/uts")
+    });
+    let file = made.join().map_err(|_| anyhow!("its maker panicked"))??;
+    let number = file.metadata()?.ino();
+    Ok((u32::try_from(number)?, file))
 }
 
 /// Its last snapshot, when this namespace has ended and what comes then is done.

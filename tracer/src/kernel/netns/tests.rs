@@ -127,6 +127,35 @@ fn the_caller_stays_where_it_is() {
 }
 
 #[test]
+fn another_of_the_same_inode_is_not_entered() {
+    thread::spawn(|| {
+        leave();
+        let Some(cookie) = cookie() else {
+            return;
+        };
+        let this = Namespace {
+            path: "/proc/self/ns/net".into(),
+            ..resolve("/proc/self/ns/net").unwrap().unwrap()
+        };
+        assert!(this.cookie.is_some_and(|of_host| of_host != cookie));
+        assert!(within(&this, || ()).is_ok());
+        let before = Namespace {
+            cookie: Some(cookie),
+            ..this
+        };
+        let refused = [
+            within(&before, || ()),
+            visit(&[before], |_| ()).unwrap().remove(0),
+        ];
+        for refusal in refused {
+            assert_eq!(refusal.unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
 fn resolves_words_and_paths() {
     let here = current().unwrap().inode;
     assert_eq!(resolve("all").unwrap(), None);

@@ -112,7 +112,7 @@ impl Testimony {
         let (kernel_then, ours_then) = *self.births_then.get_or_insert((kernel, ours_first));
         let missing = kernel
             .saturating_sub(kernel_then)
-            .saturating_sub(self.births - ours_then);
+            .saturating_sub(self.births.saturating_sub(ours_then));
         let fresh = missing.saturating_sub(self.missing);
         self.missing += fresh;
         fresh
@@ -179,5 +179,36 @@ impl Balance {
         if self.in_vain >= 2 {
             self.accepted = self.difference;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(ms: u64, births: u64) -> Counters {
+        let at = Moment(ms * GRACE);
+        Counters {
+            from: at,
+            to: at,
+            births: Some(births),
+            reused_by_connect: 0,
+            overflowed: 0,
+            minisockets: 0,
+            full_sockets: 0,
+        }
+    }
+
+    #[test]
+    fn a_birth_that_is_told_again_later_is_not_missing() {
+        let mut testimony = Testimony::default();
+        testimony.saw_birth(Moment(GRACE));
+        assert_eq!(testimony.take(&reading(10, 1)), 0);
+        testimony.told_again();
+        assert_eq!(testimony.take(&reading(20, 1)), 0);
+        testimony.saw_birth(Moment(21 * GRACE));
+        testimony.saw_birth(Moment(22 * GRACE));
+        assert_eq!(testimony.take(&reading(30, 2)), 0);
+        assert_eq!(testimony.take(&reading(40, 3)), 1);
     }
 }

@@ -33,6 +33,7 @@ fn sample() -> Report {
         inode,
         path: "/proc/1/ns/net".into(),
         name: name.map(Into::into),
+        cookie: None,
     };
     Report {
         schema: SCHEMA,
