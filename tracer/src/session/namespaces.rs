@@ -160,7 +160,10 @@ mod tests {
         let here = netns::resolve(made.path().to_str().unwrap());
         let here = here.unwrap().unwrap();
         let mut known = Known::new(Some(here.clone()));
-        assert_eq!(known.look(Search::Quick).unwrap(), [here.clone()]);
+        assert_eq!(
+            known.look(Search::Quick).unwrap(),
+            std::slice::from_ref(&here)
+        );
         assert_eq!(known.look(Search::Quick).unwrap(), []);
         assert_eq!((known.ended(), known.replaced()), (None, false));
 
