@@ -37,7 +37,7 @@ pub fn seeded(sockets: u64, waiting: u64) -> Result<Crowd> {
     let before = rss_bytes()?;
     let mut spent = 0;
     let mut found = Vec::with_capacity(BATCH as usize);
-    ledger.begin_seed(now);
+    ledger.begin_seed(now, &mut nobody);
     for first in (0..sockets).step_by(BATCH as usize) {
         found.clear();
         found.extend((first..sockets.min(first + BATCH)).map(|n| stream.found(n, waiting)));
@@ -71,7 +71,7 @@ pub fn churned(waiting: u64) -> Result<Crowd> {
     let mut stream = Stream::new(waiting);
     let mut records = Records::default();
     let mut ledger = ledger(stream.now());
-    ledger.begin_seed(stream.now());
+    ledger.begin_seed(stream.now(), &mut nobody);
     ledger.end_seed(stream.now());
     ledger.pass(Moment(stream.now().0 + 1_000_000_000), &mut nobody);
     ledger.apply(

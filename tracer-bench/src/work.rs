@@ -69,7 +69,7 @@ fn steady() -> (Ledger, Stream, Records) {
     let mut stream = Stream::new(LIVE);
     let mut records = Records::default();
     let mut ledger = Ledger::new(Config::new(Stream::tick(), Filter::default(), stream.now()));
-    ledger.begin_seed(stream.now());
+    ledger.begin_seed(stream.now(), &mut |_| {});
     ledger.end_seed(stream.now());
     ledger.apply(
         &Event::Namespace {
@@ -160,7 +160,7 @@ fn resync() -> Work {
 
 /// As the session does it, with what the iterator wrote.
 fn take_stock<const N: usize>(ledger: &mut Ledger, found: &[[u8; N]], at: Moment) {
-    ledger.begin_seed(at);
+    ledger.begin_seed(at, &mut |_| {});
     seed_all(ledger, found);
     ledger.end_seed(at);
     ledger.pass(Moment(at.0 + 1_000_000_000), &mut |_| {});

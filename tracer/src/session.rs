@@ -259,6 +259,12 @@ impl Session {
         };
         self.seq += 1;
         self.last_snapshot = at;
+        let mut told = Told::new(sink, &mut self.names);
+        let ledger = &mut self.watch.ledger;
+        ledger.settle(at, &mut |happening| told.tell(happening));
+        if told.end()? == More::Enough {
+            return Ok(More::Enough);
+        }
         let cgroups = &mut self.names.cgroups;
         let snapshot = self
             .watch

@@ -225,7 +225,7 @@ impl Watch {
             known,
             ..
         } = self;
-        ledger.begin_seed(clock::now());
+        ledger.begin_seed(clock::now(), tell);
         known.look(Search::Everywhere)?;
         for namespace in known.all() {
             introduce(ledger, namespace, tell);

@@ -20,7 +20,7 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
     };
     let nobody = &mut |_: &Happening| {};
     let mut ledger = new_ledger(Filter::default());
-    ledger.begin_seed(moment(100.0));
+    ledger.begin_seed(moment(100.0), &mut |_: &Happening| {});
     // Some end before the seed comes to them: nobody was watching those, and of
     // the likes of them that live on nothing is known either.
     for n in 0..2000 {

@@ -129,7 +129,7 @@ pub(crate) fn any_act() -> impl Strategy<Value = Act> {
 pub(crate) fn play(ledger: &mut Ledger, act: &Act) {
     match act {
         Act::Apply(event) => ledger.apply(event, &mut |_: &Happening| {}),
-        Act::BeginSeed(at) => ledger.begin_seed(*at),
+        Act::BeginSeed(at) => ledger.begin_seed(*at, &mut |_: &Happening| {}),
         Act::EndSeed(at) => ledger.end_seed(*at),
         Act::Snapshot(at) => drop(snapshot(ledger, 0, *at)),
     }

@@ -319,7 +319,7 @@ fn must_agree(place: &str, whole: &Value, summed: &Value) {
     }
 }
 
-/// What only counts, of a snapshot's JSON.
+/// What only counts, of a snapshot's JSON: of a single event no recording tells.
 fn counts_only(snapshot: &Snapshot) -> Value {
     let mut value = serde_json::to_value(snapshot).unwrap();
     let object = value.as_object_mut().unwrap();
@@ -328,6 +328,7 @@ fn counts_only(snapshot: &Snapshot) -> Value {
         "time",
         "elapsed_s",
         "interval_s",
+        "last_without_port",
         "ports",
         "life_table",
     ] {

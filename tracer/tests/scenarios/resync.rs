@@ -312,8 +312,21 @@ fn a_silent_step_found_by_a_resync_is_no_loss() {
         2.1 seed t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.5
         2.2 end-seed
         = fin_wait2_orphan.became_time_wait 1
+        > A starts FIN_WAIT2 60s
+        > A FIN_WAIT2->TIME_WAIT
         9.0 end t TIME_WAIT reset until=61.5
         = time_wait.lifetime_s.max 7.5
+    ");
+}
+
+#[test]
+fn what_a_resync_settles_when_it_begins_is_told() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        1.0 loose t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
+        1.1 begin
+        > ? starts TIME_WAIT 60s
     ");
 }
 

@@ -90,6 +90,7 @@ pub(crate) fn snapshot(ledger: &mut Ledger, seq: u64, at: Moment) -> Snapshot {
             filter: String::new(),
         },
     };
+    ledger.settle(at, &mut |_: &Happening| {});
     ledger.snapshot(frame, &mut |cgroup| Some(format!("/cg{cgroup}")))
 }
 
@@ -135,6 +136,8 @@ impl Stage {
 
     fn expect(&mut self, words: &[&str], place: &str) {
         self.snapshots += 1;
+        let now = self.now;
+        self.hear("?", |ledger, mut tell| ledger.settle(now, &mut tell));
         let snapshot = snapshot(&mut self.ledger, self.snapshots, self.now);
         let json = serde_json::to_value(&snapshot).expect("a snapshot is JSON");
         let found = words[0]
@@ -180,7 +183,9 @@ impl Stage {
         let netns = NETNS;
         let event = match words {
             ["ask"] => return self.ledger.asks(at),
-            ["begin"] => return self.ledger.begin_seed(at),
+            ["begin"] => {
+                return self.hear("?", |ledger, mut tell| ledger.begin_seed(at, &mut tell));
+            }
             ["end-seed"] => return self.ledger.end_seed(at),
             ["pass"] => return,
             ["out-of-reach"] => return self.ledger.out_of_reach(NETNS),
@@ -299,9 +304,19 @@ impl Stage {
             }),
             _ => panic!("{place}: not an event"),
         };
-        let (told, names) = (&mut self.told, &mut self.names);
         let named = words.get(1).copied().unwrap_or_default();
-        self.ledger.apply(&event, &mut |happening| {
+        self.hear(named, |ledger, mut tell| ledger.apply(&event, &mut tell));
+    }
+
+    /// What the ledger tells is kept. Sockets without a name get this one.
+    fn hear(&mut self, named: &str, act: impl FnOnce(&mut Ledger, &mut dyn FnMut(&Happening))) {
+        let Stage {
+            ledger,
+            told,
+            names,
+            ..
+        } = self;
+        act(ledger, &mut |happening| {
             let name = names
                 .entry(happening.socket.0)
                 .or_insert_with(|| named.to_owned());

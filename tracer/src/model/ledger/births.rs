@@ -134,9 +134,9 @@ impl Ledger {
             self.tally.transition(from, substate);
         }
         let counts = self.namespaces.at_mut(namespace);
+        counts.stirs(at);
         counts.full_sockets -= 1;
         counts.minisockets += 1;
-        counts.stirs(at);
         self.stories.move_to_timer(slot, timer);
         let story = self.stories.at_mut(slot);
         story.state = substate;

@@ -182,10 +182,9 @@ impl Ledger {
             ..past
         };
         story.set_tuple(&tuple);
+        self.namespaces.at_mut(namespace).stirs(at);
         let slot = self.admit(story);
         self.count_entered(namespace, substate);
-        let counts = self.namespaces.at_mut(namespace);
-        counts.stirs(at);
         if substate == State::TimeWait {
             self.entered_time_wait(slot, at, true);
         } else {

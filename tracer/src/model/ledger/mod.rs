@@ -323,6 +323,14 @@ impl Ledger {
         }
     }
 
+    /// Time has come to `at`, and nothing from before is on its way any more:
+    /// what waited for that is settled, and what was found wrong is judged.
+    pub fn settle(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
+        self.settle_seed(tell);
+        self.settle_loose(at, tell);
+        self.judge();
+    }
+
     fn namespace(&mut self, netns: Netns) -> u32 {
         let newborn = self.seeded && self.seeding.is_none();
         self.namespaces.index(netns, newborn)

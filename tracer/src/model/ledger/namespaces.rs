@@ -20,10 +20,11 @@ pub(super) struct Namespace {
     pub(super) full_sockets: u64,
     pub(super) requests: Requests,
     pub(super) last_event: Moment,
-    /// When the kernel's counters were asked for last, and how many events from
-    /// then on have come: so much more than their answer the ledger may know.
+    /// When the kernel's counters were asked for last, and between what the
+    /// gauges were at each event from then on: the answer is one of those figures.
     asked: Moment,
-    pub(super) since_asked: u64,
+    minisockets_since: Option<Span>,
+    full_sockets_since: Option<Span>,
     /// Closes from FIN_WAIT2 and CLOSING that a full table of TIME_WAITs and
     /// `SO_LINGER 0` both leave without an error, and how many of them were
     /// put down to the former.
@@ -34,16 +35,53 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Something happened in it.
+    /// Something happens in it, and the gauges are about to show it.
     #[inline(always)]
     pub(super) fn stirs(&mut self, at: Moment) {
         self.last_event = at;
-        self.since_asked += u64::from(at >= self.asked);
+        if at >= self.asked {
+            self.minisockets_since = Some(Span::over(self.minisockets_since, self.minisockets));
+            self.full_sockets_since = Some(Span::over(self.full_sockets_since, self.full_sockets));
+        }
     }
 
     pub(super) fn is_asked(&mut self, at: Moment) {
         self.asked = at;
-        self.since_asked = 0;
+        self.minisockets_since = None;
+        self.full_sockets_since = None;
+    }
+
+    /// What the ledger has counted since the kernel was asked.
+    pub(super) fn minisockets_then(&self) -> Span {
+        Span::over(self.minisockets_since, self.minisockets)
+    }
+
+    pub(super) fn full_sockets_then(&self) -> Span {
+        Span::over(self.full_sockets_since, self.full_sockets)
+    }
+}
+
+/// A gauge over some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) low: u64,
+    pub(super) high: u64,
+    pub(super) last: u64,
+}
+
+impl Span {
+    #[inline(always)]
+    fn over(before: Option<Span>, now: u64) -> Span {
+        let Span { low, high, .. } = before.unwrap_or(Span {
+            low: now,
+            high: now,
+            last: now,
+        });
+        Span {
+            low: low.min(now),
+            high: high.max(now),
+            last: now,
+        }
     }
 }
 
@@ -215,7 +253,8 @@ impl Namespaces {
             },
             last_event: Moment(0),
             asked: Moment(u64::MAX),
-            since_asked: 0,
+            minisockets_since: None,
+            full_sockets_since: None,
             silent_closes: 0,
             overflows: 0,
             last_silent_close: Moment(0),

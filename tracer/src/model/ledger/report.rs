@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use super::super::event::{Moment, Reason, State};
-use super::super::happening::Happening;
 use super::super::snapshot::{
     Count, Distribution, Exactness, FinWait2Orphan, Host, LeftOut, Lifetime, Lost, Namespace,
     Owner, Remote, SCHEMA, Scope, Snapshot, States, TimeWait, Timer, Transition, WithoutPort,
@@ -43,17 +42,14 @@ const ORDER: [State; 11] = {
 };
 
 impl Ledger {
-    /// The state of affairs at `frame.at`. Rates run from one snapshot to the
+    /// The state of affairs at `frame.at`, up to which all is settled
+    /// ([`Ledger::settle`]). Rates run from one snapshot to the
     /// next. `cgroup_path` gives the path of a cgroup id where it still has one.
     pub fn snapshot(
         &mut self,
         frame: Frame,
         cgroup_path: &mut dyn FnMut(u64) -> Option<String>,
     ) -> Snapshot {
-        let nobody = &mut |_: &Happening| {};
-        self.settle_seed(nobody);
-        self.settle_loose(frame.at, nobody);
-        self.judge();
         self.destinations.tick(frame.interval_s);
         self.namespaces.forget_idle(frame.at);
         let exact = self.seeded && self.seeding.is_none() && self.doubts(frame.at).is_none();

@@ -58,14 +58,12 @@ impl Seeding {
 impl Ledger {
     /// Stock is being taken from here on; the first time it is the initial
     /// seed, later it is a resync. The counts of losses should be fresh.
-    pub fn begin_seed(&mut self, at: Moment) {
-        self.settle_seed(&mut |_: &Happening| {});
+    pub fn begin_seed(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
+        self.settle(Moment(u64::MAX), tell);
         if self.seeding.is_some() {
             // One that never ended says nothing about what is gone.
             self.forget_marks();
         }
-        self.settle_loose(Moment(u64::MAX), &mut |_: &Happening| {});
-        self.judge();
         self.doubts.seed_begins();
         self.seeding = Some(Seeding {
             began: at,

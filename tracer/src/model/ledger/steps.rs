@@ -6,7 +6,7 @@ use super::super::owners::NOBODY;
 use super::births::Birth;
 use super::joining::Closed;
 use super::stories::{Slot, Story, flag};
-use super::{GRACE, Ledger, SEED_GRACE, UNKNOWN};
+use super::{Ledger, SEED_GRACE, UNKNOWN};
 
 /// The kernel's errno, as `sk_err` has it.
 mod errno {
@@ -46,9 +46,6 @@ impl Ledger {
                 self.adopt(slot, step, from, to);
                 return;
             }
-        } else if state == to && step.at.0.abs_diff(seen) <= GRACE {
-            // Told twice: the same step again moves nothing.
-            return;
         }
         if state == from {
             self.advance(slot, to, step, tell);
@@ -126,8 +123,8 @@ impl Ledger {
         if first {
             story.set_side(side_of(from, to));
             story.set(flag::DATED, true);
-            let slot = self.admit(story);
             self.namespaces.at_mut(namespace).stirs(step.at);
+            let slot = self.admit(story);
             self.learn_owner(slot, step, from, to);
             self.count_entered(namespace, to);
             self.tally.transition(from, to);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::super::event::{Counters, Moment};
 use super::GRACE;
+use super::namespaces::Span;
 
 /// What the kernel's counters of one namespace said, reading by reading.
 #[derive(Clone, Debug, Default)]
@@ -147,11 +148,11 @@ impl Balance {
     /// In a busy namespace a difference is only telling if it stays the same.
     const TELLING: u32 = 3;
 
-    /// Whether the difference is one. `later` events of the ledger's are newer
-    /// than the kernel's figure may be: under a steady load these, too, make a
-    /// difference that stays the same.
-    pub(super) fn weigh(&mut self, kernel: u64, ledger: u64, quiet: bool, later: u64) -> bool {
-        let difference = kernel as i64 - ledger as i64;
+    /// Whether the difference is one. What the ledger has counted since the
+    /// kernel was asked is none: under a steady load this, too, makes a difference
+    /// that stays the same.
+    pub(super) fn weigh(&mut self, kernel: u64, ledger: Span, quiet: bool) -> bool {
+        let difference = kernel as i64 - ledger.last as i64;
         if difference == self.difference {
             self.readings += 1;
         } else {
@@ -162,7 +163,7 @@ impl Balance {
                 ..Balance::default()
             };
         }
-        let lasts = self.readings >= Self::TELLING && difference.unsigned_abs() > later;
+        let lasts = self.readings >= Self::TELLING && !(ledger.low..=ledger.high).contains(&kernel);
         let telling = quiet || lasts;
         let doubtful = telling && difference != 0 && difference != self.accepted;
         self.doubted |= doubtful;

@@ -236,8 +236,8 @@ impl Ledger {
         let taking_stock = self.seeding.is_some() || !self.seeded;
         let filtering = !self.config.filter.is_empty();
         let namespace = self.namespaces.at_mut(index);
-        let (minisockets, full_sockets) = (namespace.minisockets, namespace.full_sockets);
-        let later = namespace.since_asked;
+        let minisockets = namespace.minisockets_then();
+        let full_sockets = namespace.full_sockets_then();
         let testimony = &mut namespace.testimony;
         let missing = testimony.take(counters);
         let first = testimony.readings == 0;
@@ -261,25 +261,25 @@ impl Ledger {
         let testimony = &mut self.namespaces.at_mut(index).testimony;
         if testimony
             .minisockets
-            .weigh(counters.minisockets, minisockets, quiet, later)
+            .weigh(counters.minisockets, minisockets, quiet)
         {
             let kernel = counters.minisockets;
             self.doubts.raise(Doubt::Minisockets {
                 netns,
                 kernel,
-                ledger: minisockets,
+                ledger: minisockets.last,
             });
         }
         let testimony = &mut self.namespaces.at_mut(index).testimony;
         if testimony
             .full_sockets
-            .weigh(counters.full_sockets, full_sockets, quiet, later)
+            .weigh(counters.full_sockets, full_sockets, quiet)
         {
             let kernel = counters.full_sockets;
             self.doubts.raise(Doubt::FullSockets {
                 netns,
                 kernel,
-                ledger: full_sockets,
+                ledger: full_sockets.last,
             });
         }
     }
