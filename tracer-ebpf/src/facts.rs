@@ -232,13 +232,14 @@ pub fn put_v4(tuple: &mut Tuple, addrpair: u64) {
     tuple.local = [addrpair >> 32, 0];
 }
 
-/// Whether the user wants sockets of this namespace.
+/// Whether the user wants sockets of the namespace that this one is in.
 #[inline(always)]
-pub fn net_wanted(net: Object) -> bool {
+pub fn net_wanted(sk: Object) -> bool {
+    let net = || member::<Object>(sk, layout!(sk_net));
     if option!(netns_cookie) != 0 {
-        return member::<u64>(net, layout!(net_cookie)) == option!(netns_cookie);
+        return member::<u64>(net(), layout!(net_cookie)) == option!(netns_cookie);
     }
-    option!(netns) == 0 || member::<u32>(net, layout!(net_inum)) == option!(netns)
+    option!(netns) == 0 || member::<u32>(net(), layout!(net_inum)) == option!(netns)
 }
 
 /// The same of one that the verifier knows nothing of.

@@ -74,7 +74,7 @@ fn transition(ctx: &BtfTracePointContext, cpu: &mut Cpu) {
         return;
     }
     let family: u16 = member(sk, layout!(sk_family));
-    if !family_wanted(family) || !net_wanted(member(sk, layout!(sk_net))) {
+    if !family_wanted(family) || !net_wanted(sk) {
         return;
     }
     let opens = from == CLOSE || from == LISTEN;

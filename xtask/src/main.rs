@@ -65,6 +65,8 @@ enum Verb {
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
         /// Machines at once [default: as many as there are CPUs]
+        ///
+        /// With more, tests of the lane in real time may miss their deadlines.
         #[arg(long, value_name = "N")]
         jobs: Option<NonZero<usize>>,
     },

@@ -94,7 +94,8 @@ pub(crate) const LANES: [Lane; 2] = [
             ("owners::", OTHER_LANE),
         ],
     },
-    // Ordering and per-CPU races, under lockdown.
+    // What is per CPU, and interrupts that move to the other, under lockdown. The
+    // CPUs take turns: two events are never told at the very same time.
     Lane {
         name: "two CPUs",
         qemu: &["-smp", "2"],

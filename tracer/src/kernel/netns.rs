@@ -371,10 +371,16 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
 /// Takes the calling thread into this namespace and no other.
 fn enter_this(namespace: &Namespace) -> io::Result<()> {
     enter(&namespace.path, Some(namespace.inode))?;
-    if namespace.cookie.is_some() && namespace.cookie != cookie() {
-        return Err(gone());
+    let Some(expected) = namespace.cookie else {
+        return Ok(());
+    };
+    match cookie() {
+        Some(here) if here == expected => Ok(()),
+        Some(_) => Err(gone()),
+        None => Err(io::Error::other(
+            "cannot tell this network namespace's cookie",
+        )),
     }
-    Ok(())
 }
 
 /// Takes the calling thread into a namespace. The descriptor is closed at once:

@@ -343,12 +343,22 @@ impl Tracer {
         })
     }
 
+    /// Transitions since the attach that the kernel skipped the first program
+    /// for, where it says so, and that the second told instead.
+    pub fn rescues(&self) -> Result<(Option<u64>, u64)> {
+        let cpus = self.losses.get(&0, 0).context("cannot read the losses")?;
+        let rescued = cpus.iter().map(|losses| losses.rescued).sum();
+        let seat = TRACEPOINTS
+            .iter()
+            .position(|(name, _)| *name == seat::SET_STATE);
+        let file = seat.and_then(|seat| self.statistics.get(seat));
+        let skipped = file.map(recursion_misses).transpose()?;
+        Ok((skipped.flatten(), rescued))
+    }
+
     fn stand_by(&mut self, skipped: Option<u64>) -> Result<()> {
-        // Before 5.12 the kernel does not say what it skips.
-        let Some(skipped) = skipped else {
-            return Ok(());
-        };
-        let needed = self.stand_by.is_needed(self.records, skipped);
+        // Before 5.12 the kernel has no such counter, and skips nothing either.
+        let needed = skipped.is_some_and(|n| self.stand_by.is_needed(self.records, n));
         match self.second_chance.take() {
             Some(link) if !needed => {
                 debug!("no step was skipped for long: the second chance goes");
@@ -386,7 +396,7 @@ fn statistics(ebpf: &Ebpf) -> Result<Vec<File>> {
 }
 
 /// How often the kernel skipped a program because it was running already;
-/// `None` before 5.12, which does not say.
+/// `None` before 5.12, which runs it again.
 fn recursion_misses(statistics: &File) -> Result<Option<u64>> {
     // A dozen lines of a word and a number each.
     let mut text = [0; 1024];

@@ -43,7 +43,7 @@ impl Known {
         &self.all
     }
 
-    /// Whether there is but one to see: looking for it costs next to nothing.
+    /// Whether there is but one to see: to look for it is to enter it.
     pub(super) fn is_one(&self) -> bool {
         self.only.is_some()
     }

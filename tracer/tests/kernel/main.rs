@@ -16,6 +16,7 @@ mod guest;
 mod lab;
 mod lives;
 mod loss;
+mod netns;
 mod owners;
 mod population;
 mod recording;
@@ -279,15 +280,11 @@ const TESTS: &[Test] = &[
         Room::Calm,
         errors::a_stalled_reader,
     ),
+    ("netns::an_end_is_told", Room::Any, netns::an_end_is_told),
     (
-        "errors::a_namespace_that_ends",
-        Room::Any,
-        errors::a_namespace_that_ends,
-    ),
-    (
-        "errors::an_inode_that_is_used_again",
-        Room::Calm,
-        errors::an_inode_that_is_used_again,
+        "netns::a_number_that_is_used_again",
+        Room::Alone,
+        netns::a_number_that_is_used_again,
     ),
 ];
 

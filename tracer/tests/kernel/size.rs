@@ -88,10 +88,10 @@ pub(crate) fn of_a_day() -> Outcome {
     let frame = (all - header) / frames;
     let (plain, namespaces) = plain(&recording)?;
     let sum = Sum::of(&recording.frames);
-    let opened = sum.transitions(State::SynSent, State::Established);
+    let opened = sum.transitions(State::SynSent, State::Established) as f64 / sum.interval_s;
     say(&format!(
         "{frames} frames of {namespaces} namespaces, {:.0} connections a second, {} TIME_WAITs at the end, lost {:?}, {} resyncs",
-        opened as f64 / sum.interval_s,
+        opened,
         (recording.frames.last()).map_or(0, |frame| frame
             .states
             .get(State::TimeWait)
@@ -106,8 +106,8 @@ pub(crate) fn of_a_day() -> Outcome {
     ))?;
     ensure!(namespaces >= 2 * PAIRS as usize, "{namespaces} namespaces");
     ensure!(
-        frames >= 0.9 * seconds as f64,
-        "{frames} frames in {seconds} s"
+        frames >= 0.9 * seconds as f64 && opened >= 0.9 * f64::from(rate),
+        "{frames} frames in {seconds} s, {opened:.0} connections a second instead of {rate}"
     );
     ensure!(header + frame * DAY <= MOST, "more than {MOST} bytes a day");
     Ok(Verdict::Held)
