@@ -200,7 +200,6 @@ const TESTS: &[Test] = &[
         Room::Calm,
         recording::a_command_that_is_not_there_is_told,
     ),
-    ("size::of_a_day", Room::Alone, size::of_a_day),
     ("lab::nothing_remains", Room::Calm, lab::nothing_remains),
     (
         "lab::the_load_has_its_shape",
@@ -286,6 +285,7 @@ const TESTS: &[Test] = &[
         Room::Alone,
         netns::a_number_that_is_used_again,
     ),
+    ("size::of_a_day", Room::Alone, size::of_a_day),
 ];
 
 /// What only runs when asked for by its environment.

@@ -33,8 +33,13 @@ const DAY: f64 = 86_400.0;
 /// What a day of it may take.
 const MOST: f64 = 100e6;
 
+/// The same among the other tests, whose namespaces and their load it records too.
+const MOST_IN_COMPANY: f64 = 200e6;
+
 pub(crate) fn of_a_day() -> Outcome {
-    let seconds = number(DURATION)?.unwrap_or(12);
+    let asked_for = number(DURATION)?;
+    let seconds = asked_for.unwrap_or(12);
+    let most = asked_for.map_or(MOST_IN_COMPANY, |_| MOST);
     let rate = number(RATE)?.unwrap_or(1_000) as u32;
     let shape = Shape {
         rate: (rate / PAIRS).max(1),
@@ -109,7 +114,7 @@ pub(crate) fn of_a_day() -> Outcome {
         frames >= 0.9 * seconds as f64 && opened >= 0.9 * f64::from(rate),
         "{frames} frames in {seconds} s, {opened:.0} connections a second instead of {rate}"
     );
-    ensure!(header + frame * DAY <= MOST, "more than {MOST} bytes a day");
+    ensure!(header + frame * DAY <= most, "more than {most} bytes a day");
     Ok(Verdict::Held)
 }
 

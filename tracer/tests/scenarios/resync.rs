@@ -331,6 +331,23 @@ fn what_a_resync_settles_when_it_begins_is_told() {
 }
 
 #[test]
+fn a_time_wait_of_a_namespace_without_a_way_in_was_not_missed() {
+    run("
+        0.0 begin
+        0.0 end-seed
+        2.0 end t TIME_WAIT expired until=2.0
+        = time_wait.ended.expired 1
+        = time_wait.seeded 1
+        = lost.unseen 0
+        3.0 end u TIME_WAIT reset until=62.0
+        = lost.unseen 1
+        3.5 facts first=32768 last=60999
+        4.0 end v TIME_WAIT expired until=4.0
+        = lost.unseen 2
+    ");
+}
+
+#[test]
 fn births_that_only_the_kernel_counted_are_unseen() {
     run("
         0.0 counters births=100
@@ -559,13 +576,15 @@ fn a_difference_in_a_busy_namespace_must_last() {
         1.5 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
         2.0 counters inuse=3
         2.5 step B CLOSE SYN_SENT 10.0.0.1:40001-10.0.0.9:443 pid=7
-        3.0 counters inuse=3
-        ? doubts none
+        3.0 counters inuse=1
         3.5 step C CLOSE SYN_SENT 10.0.0.1:40002-10.0.0.9:443 pid=7
-        4.0 counters inuse=4
+        4.0 counters inuse=5
         4.5 step D CLOSE SYN_SENT 10.0.0.1:40003-10.0.0.9:443 pid=7
         5.0 counters inuse=5
-        ? doubts has 5 full sockets by sockstat, 4 by events
+        ? doubts none
+        5.5 step D SYN_SENT CLOSE
+        6.0 counters inuse=5
+        ? doubts has 5 full sockets by sockstat, 3 by events
     ");
 }
 

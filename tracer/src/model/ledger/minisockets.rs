@@ -4,7 +4,7 @@ use super::super::event::{Address, Arming, Moment, Netns, Reason, State};
 use super::super::happening::{Happening, What};
 use super::stories::{Slot, Story, flag};
 use super::tally::end_name;
-use super::{GRACE, Ledger};
+use super::{GRACE, Ledger, UNKNOWN};
 
 /// How a minisocket ended.
 #[derive(Clone, Copy, Debug)]
@@ -327,6 +327,17 @@ impl Ledger {
         }
         self.count_found_minisocket(slot, at, true);
         slot
+    }
+
+    /// Whether it waited before the run began, in a namespace that nothing leads
+    /// into: that of a container which has gone, while one of its sockets still
+    /// says goodbye.
+    pub(super) fn was_out_of_sight(&self, story: &Story) -> bool {
+        let namespace = self.namespaces.at(story.namespace);
+        story.is(flag::MINISOCKET)
+            && story.since < self.config.started.0
+            && namespace.netns != UNKNOWN
+            && namespace.facts.is_none()
     }
 
     /// The story of a minisocket that was alive before it was found at `at`.

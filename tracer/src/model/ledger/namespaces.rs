@@ -64,12 +64,17 @@ impl Namespace {
 /// A gauge over some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
-    pub(super) low: u64,
-    pub(super) high: u64,
+    low: u64,
+    high: u64,
     pub(super) last: u64,
 }
 
 impl Span {
+    /// By how much a figure exceeds all of its, or falls short of them.
+    pub(super) fn beyond(&self, figure: i64) -> i64 {
+        figure - figure.clamp(self.low as i64, self.high as i64)
+    }
+
     #[inline(always)]
     fn over(before: Option<Span>, now: u64) -> Span {
         let Span { low, high, .. } = before.unwrap_or(Span {

@@ -146,10 +146,10 @@ impl Ledger {
     }
 
     /// A story that began unseen counts as seeded; after the initial seed is
-    /// through, something must have been missed.
+    /// through, something must have been missed, unless no seed could find it.
     pub(super) fn admit_unseen(&mut self, mut story: Story) -> Slot {
         story.set(flag::SEEDED, true);
-        if self.seeded && self.seeding.is_none() {
+        if self.seeded && self.seeding.is_none() && !self.was_out_of_sight(&story) {
             self.found_wrong(1);
         }
         let slot = self.admit(story);

@@ -133,9 +133,12 @@ impl Testimony {
 /// One of sockstat's gauges against the ledger's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Balance {
-    /// Kernel less ledger, at the last reading; how often in a row.
-    difference: i64,
+    /// How far the kernel's figure lay outside what the ledger counted, at the last
+    /// reading; how often in a row on that side.
+    beyond: i64,
     readings: u32,
+    /// Kernel less ledger, at the last reading.
+    difference: i64,
     /// It has been doubted; by how many seeds in vain.
     doubted: bool,
     in_vain: u32,
@@ -145,27 +148,27 @@ pub(super) struct Balance {
 }
 
 impl Balance {
-    /// In a busy namespace a difference is only telling if it stays the same.
+    /// In a busy namespace it is only telling if it stays.
     const TELLING: u32 = 3;
 
-    /// Whether the difference is one. What the ledger has counted since the
-    /// kernel was asked is none: under a steady load this, too, makes a difference
-    /// that stays the same.
+    /// Whether there is a difference. What the ledger has counted since the kernel
+    /// was asked is none: which of those figures the answer is nobody knows.
     pub(super) fn weigh(&mut self, kernel: u64, ledger: Span, quiet: bool) -> bool {
-        let difference = kernel as i64 - ledger.last as i64;
-        if difference == self.difference {
-            self.readings += 1;
-        } else {
+        let kernel = kernel as i64;
+        let beyond = match ledger.beyond(kernel) {
+            0 => 0,
+            _ => ledger.beyond(kernel - self.accepted),
+        };
+        if beyond == 0 || beyond.signum() != self.beyond.signum() {
             *self = Balance {
-                difference,
-                readings: 1,
                 accepted: self.accepted,
                 ..Balance::default()
             };
         }
-        let lasts = self.readings >= Self::TELLING && !(ledger.low..=ledger.high).contains(&kernel);
-        let telling = quiet || lasts;
-        let doubtful = telling && difference != 0 && difference != self.accepted;
+        self.beyond = beyond;
+        self.difference = kernel - ledger.last as i64;
+        self.readings += 1;
+        let doubtful = beyond != 0 && (quiet || self.readings >= Self::TELLING);
         self.doubted |= doubtful;
         doubtful
     }
