@@ -84,11 +84,13 @@ impl Scene {
         self.patience = IMPATIENCE;
     }
 
-    /// What the kernel side says that it could not tell.
-    pub(super) fn lost(&mut self) -> u64 {
-        self.tracer
-            .lost()
-            .map_or(0, |lost| lost.ring + lost.map + lost.recursion)
+    /// What the kernel side could not tell, by what it says, or told in pieces: a
+    /// birth is without its full socket where another came between the two.
+    pub(super) fn mishaps(&mut self) -> u64 {
+        let lost = self.tracer.lost();
+        let torn = |event: &&Event| matches!(event, Event::Birth { socket: None, .. });
+        lost.map_or(0, |lost| lost.ring + lost.map + lost.recursion)
+            + self.seen.iter().filter(torn).count() as u64
     }
 
     pub(super) fn inode(&self) -> Inode {
@@ -148,7 +150,9 @@ impl Scene {
                     .iter()
                     .rposition(|s| matches!(s.from, State::Close | State::Listen))?;
                 story.drain(..begin);
-                (story.last()?.to == last).then_some((socket, story))
+                let end = story.iter().position(|step| step.to == last)?;
+                story.truncate(end + 1);
+                Some((socket, story))
             },
         )
     }
