@@ -91,7 +91,9 @@ pub(crate) const LANES: [Lane; 2] = [
             ("churn::rps", "one CPU has nowhere to steer packets to"),
             ("churn::births", OTHER_LANE),
             ("loss::", OTHER_LANE),
+            ("netns::", OTHER_LANE),
             ("owners::", OTHER_LANE),
+            ("story::", OTHER_LANE),
         ],
     },
     // What is per CPU, and interrupts that move to the other, under lockdown. The
@@ -111,6 +113,7 @@ pub(crate) const LANES: [Lane; 2] = [
             RECORDING,
             ERRORS,
             ("ends::", OTHER_LANE),
+            ("filters::", OTHER_LANE),
             ("requests::", OTHER_LANE),
             ("sysctls::", OTHER_LANE),
         ],
