@@ -11,7 +11,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{
     BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
@@ -325,16 +325,9 @@ impl Tracer {
     /// follows from the same counters, so it is attached or detached here.
     pub fn lost(&mut self) -> Result<Lost> {
         // Skips first: what is rescued meanwhile must not look lost.
-        let (mut skipped, mut set_state) = (0, None);
-        for ((name, _), file) in TRACEPOINTS.iter().zip(&self.statistics) {
-            let misses = recursion_misses(file)?;
-            if *name == seat::SET_STATE {
-                set_state = misses;
-            }
-            skipped += misses.unwrap_or(0);
-        }
+        let (skipped, set_state) = self.skips()?;
         self.stand_by(set_state)?;
-        let cpus = self.losses.get(&0, 0).context("cannot read the losses")?;
+        let cpus = self.losses()?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
         Ok(Lost {
             ring: sum(|losses| losses.ring) + self.malformed,
@@ -346,14 +339,27 @@ impl Tracer {
     /// Transitions since the attach that the kernel skipped the first program
     /// for, where it says so, and that the second told instead.
     pub fn rescues(&self) -> Result<(Option<u64>, u64)> {
-        let cpus = self.losses.get(&0, 0).context("cannot read the losses")?;
-        let rescued = cpus.iter().map(|losses| losses.rescued).sum();
-        let seat = TRACEPOINTS
-            .iter()
-            .position(|(name, _)| *name == seat::SET_STATE);
-        let file = seat.and_then(|seat| self.statistics.get(seat));
-        let skipped = file.map(recursion_misses).transpose()?;
-        Ok((skipped.flatten(), rescued))
+        let (_, set_state) = self.skips()?;
+        let rescued = self.losses()?.iter().map(|losses| losses.rescued).sum();
+        Ok((set_state, rescued))
+    }
+
+    fn losses(&self) -> Result<PerCpuValues<Losses>> {
+        self.losses.get(&0, 0).context("cannot read the losses")
+    }
+
+    /// How many runs the kernel skipped: of all programs, and of the first on the
+    /// transitions, where it says so.
+    fn skips(&self) -> Result<(u64, Option<u64>)> {
+        let (mut all, mut set_state) = (0, None);
+        for ((name, _), file) in TRACEPOINTS.iter().zip(&self.statistics) {
+            let misses = recursion_misses(file)?;
+            if *name == seat::SET_STATE {
+                set_state = misses;
+            }
+            all += misses.unwrap_or(0);
+        }
+        Ok((all, set_state))
     }
 
     fn stand_by(&mut self, skipped: Option<u64>) -> Result<()> {
