@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use aya_log::EbpfLogger;
 use log::{debug, warn};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::watch::Watch;
 use crate::kernel::cgroup::Cgroups;
@@ -28,18 +28,22 @@ use crate::model::snapshot::{self, Snapshot};
 use crate::options::Scope;
 use crate::recording::Ended;
 
-/// How soon the ring is looked at again after something was in it, and how late
-/// at most where nothing is. It wakes us by itself when it fills.
+/// How soon the ring is looked at again after something was in it; each time in
+/// vain doubles it. The ring wakes us by itself when it fills.
 const TICK: Duration = Duration::from_millis(20);
-const IDLE_TICK: Duration = Duration::from_millis(320);
 
-/// How often at least the kernel is asked what it does not say by itself, and
-/// doubts are settled, however rarely snapshots are wanted.
+/// How often the kernel is asked what it does not say by itself, and doubts are
+/// settled, however rarely snapshots are wanted; and how often where nothing
+/// stirs, the ring being looked at as well.
 const UPKEEP: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_secs(1);
 
 /// Where snapshots and happenings go; each says whether it wants more.
 /// Who says nothing of happenings is not interested in them.
 pub trait Sink {
+    /// How late a happening may be told, at most, that ends a quiet time.
+    const LATEST: Duration = REST;
+
     #[inline]
     fn happening(&mut self, _happening: &Happening, _names: &mut Names) -> Result<More> {
         Ok(More::Yes)
@@ -140,11 +144,11 @@ impl Session {
         })
     }
 
-    async fn run(
+    async fn run<S: Sink>(
         mut self,
         plan: &Plan,
         command: impl Future<Output = ()>,
-        sink: &mut impl Sink,
+        sink: &mut S,
     ) -> Result<Ended> {
         let mut logger = match EbpfLogger::init(self.watch.tracer.ebpf_mut()) {
             Ok(logger) => Some(logger),
@@ -162,13 +166,14 @@ impl Session {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut pause = TICK;
+        let (mut read, mut kept) = (0, 0);
         let tick = tokio::time::sleep(pause);
         tokio::pin!(tick);
         // The first tick is now: the first table comes at once.
         let mut snapshots = interval(plan.interval);
         snapshots.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut upkeep = interval(UPKEEP);
-        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let upkeep = tokio::time::sleep(UPKEEP);
+        tokio::pin!(upkeep);
         let over = async {
             match plan.duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -179,6 +184,7 @@ impl Session {
         tokio::pin!(command);
 
         let ended = loop {
+            let mut asked = false;
             let more = tokio::select! {
                 biased;
                 _ = interrupt.recv() => break Ended::Signal,
@@ -187,24 +193,37 @@ impl Session {
                 () = &mut over => break Ended::Duration,
                 () = &mut command => break Ended::Command,
                 _ = snapshots.tick() => {
-                    upkeep.reset();
+                    asked = true;
                     self.interval(sink)?
                 }
-                _ = upkeep.tick() => self.upkeep(sink)?,
+                () = &mut upkeep => {
+                    asked = true;
+                    self.upkeep(sink)?
+                }
                 ready = ring.readable() => {
                     ready.context("cannot wait for the ring buffer")?.clear_ready();
-                    self.drain(sink)?.1
+                    self.drain(sink)?
                 }
-                () = &mut tick => {
-                    if let Some(logger) = &mut logger {
-                        logger.flush();
-                    }
-                    let (told, more) = self.drain(sink)?;
-                    pause = if told { TICK } else { IDLE_TICK.min(pause * 2) };
-                    tick.as_mut().reset(tokio::time::Instant::now() + pause);
-                    more
+                () = &mut tick, if pause < REST => {
+                    pause = S::LATEST.min(pause * 2);
+                    tick.as_mut().reset(Instant::now() + pause);
+                    self.drain(sink)?
                 }
             };
+            if let Some(logger) = &mut logger {
+                logger.flush();
+            }
+            let records = self.watch.tracer.records();
+            if records > read && pause > TICK {
+                pause = TICK;
+                tick.as_mut().reset(Instant::now() + pause);
+            }
+            read = records;
+            if asked {
+                let soon = if records > kept { UPKEEP } else { REST };
+                upkeep.as_mut().reset(Instant::now() + soon);
+                kept = records;
+            }
             if more == More::Enough {
                 return Ok(Ended::Enough);
             }
@@ -223,11 +242,11 @@ impl Session {
         Ok(ended)
     }
 
-    /// Tells what waits in the ring, and whether anything did.
-    fn drain(&mut self, sink: &mut impl Sink) -> Result<(bool, More)> {
+    /// Tells what waits in the ring.
+    fn drain(&mut self, sink: &mut impl Sink) -> Result<More> {
         let mut told = Told::new(sink, &mut self.names);
-        let records = self.watch.drain(&mut |happening| told.tell(happening));
-        Ok((records > 0, told.end()?))
+        self.watch.drain(&mut |happening| told.tell(happening));
+        told.end()
     }
 
     /// Asks the kernel what it does not say by itself, and puts right what is in

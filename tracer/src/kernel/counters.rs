@@ -6,8 +6,8 @@
 //! say and from version to version: docs/kernel.md, "Counters".
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use super::clock;
 use super::netns::{self, Namespace};
@@ -76,7 +76,6 @@ pub struct Named {
 #[must_use]
 pub fn read_named(namespaces: &[Namespace]) -> Vec<(Netns, Named)> {
     let one = |namespace: &Namespace| {
-        let file = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
         let (snmp, netstat) = (file("snmp").ok()?, file("netstat").ok()?);
         let (sockstat, sockstat6) = (file("sockstat").ok()?, file("sockstat6"));
         let named = name(&snmp, &netstat, &sockstat, &sockstat6.unwrap_or_default());
@@ -103,9 +102,16 @@ fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named {
     }
 }
 
+/// One of the files of the namespace that the calling thread is in. They tell
+/// no size before they are read, and reading in small steps costs more than they do.
+fn file(name: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(8 << 10);
+    File::open(format!("/proc/thread-self/net/{name}"))?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Of the namespace that the calling thread is in.
 fn read_here(births: bool) -> io::Result<Counters> {
-    let file = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
     let from = clock::now();
     let netstat = file("netstat")?;
     let sockstat = file("sockstat")?;

@@ -176,10 +176,9 @@ impl Tracer {
             .map_err(|error| error.into_parts().1)
     }
 
-    /// Hands over all that is waiting in the ring; how many records that was. It
-    /// ends where the machine fills the ring faster than it is read, too: after
-    /// as many as can have been waiting.
-    pub fn drain(&mut self, mut take: impl FnMut(&Event)) -> u64 {
+    /// Hands over all that is waiting in the ring. It ends where the machine fills
+    /// the ring faster than it is read, too: after as many as can have been waiting.
+    pub fn drain(&mut self, mut take: impl FnMut(&Event)) {
         let now = clock::now();
         let before = self.records;
         while self.records - before < self.most_waiting
@@ -191,7 +190,6 @@ impl Tracer {
                 None => self.malformed += 1,
             }
         }
-        self.records - before
     }
 
     /// How many records were read so far.
@@ -385,7 +383,7 @@ impl Tracer {
 }
 
 /// The statistics of the programs whose skipped runs are losses, in the order of
-/// [`TRACEPOINTS`], open: they are read twice a second even if nothing happens.
+/// [`TRACEPOINTS`], open: they are read once a second even if nothing happens.
 fn statistics(ebpf: &Ebpf) -> Result<Vec<File>> {
     TRACEPOINTS
         .iter()

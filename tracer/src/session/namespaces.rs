@@ -43,7 +43,7 @@ impl Known {
         &self.all
     }
 
-    /// Whether there is but one to see: to look for it is to enter it.
+    /// Whether there is but one to see.
     pub(super) fn is_one(&self) -> bool {
         self.only.is_some()
     }

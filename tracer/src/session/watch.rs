@@ -25,7 +25,7 @@ use crate::model::ledger::{Config, Ledger};
 const WITNESS: Duration = Duration::from_millis(900);
 
 /// The sysctls of namespaces already known are read once in so many witnesses.
-const FACTS_EVERY: u32 = 10;
+const FACTS_EVERY: u32 = 20;
 
 /// A resync costs what `ss` does, so there is no more than one in this time.
 const RESYNC: Duration = Duration::from_millis(400);
@@ -111,9 +111,9 @@ impl Watch {
     }
 
     /// Tells what waits in the ring.
-    pub(super) fn drain(&mut self, tell: &mut impl FnMut(&Happening)) -> u64 {
+    pub(super) fn drain(&mut self, tell: &mut impl FnMut(&Happening)) {
         let ledger = &mut self.ledger;
-        self.tracer.drain(|event| ledger.apply(event, tell))
+        self.tracer.drain(|event| ledger.apply(event, tell));
     }
 
     /// Puts the kernel's own figures, the silent steps, the half-open requests
@@ -134,7 +134,7 @@ impl Watch {
             let anew = self.witnessed.is_multiple_of(FACTS_EVERY);
             self.witnessed += 1;
             // All of /proc is gone through: not each time, where nobody is new.
-            let new = if anew || known.is_one() || ledger.meets_strangers() {
+            let new = if anew || ledger.meets_strangers() {
                 known.look(Search::Quick)?
             } else {
                 Vec::new()
@@ -143,7 +143,12 @@ impl Watch {
                 introduce(ledger, namespace, tell);
             }
             ledger.asks(clock::now());
-            for reading in counters::read(known.all()) {
+            let readings = counters::read(known.all());
+            // To read them is to enter: where that fails, another way is looked for.
+            if known.is_one() && readings.is_empty() {
+                known.look(Search::Quick)?;
+            }
+            for reading in readings {
                 let Reading {
                     netns,
                     cookie,

@@ -1,6 +1,7 @@
 //! `twtrace events`: which happenings are worth a line, and how it is written.
 
 use std::io::{self, BufWriter};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
@@ -63,6 +64,8 @@ impl Printer {
 }
 
 impl Sink for Printer {
+    const LATEST: Duration = Duration::from_millis(320);
+
     fn happening(&mut self, happening: &Happening, names: &mut Names) -> Result<More> {
         if self.left == Some(0) {
             return Ok(More::Enough);
