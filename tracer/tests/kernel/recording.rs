@@ -233,32 +233,32 @@ pub(crate) fn holds_what_the_kernel_counted() -> Outcome {
     );
 
     let sum = Sum::of(&recording.frames);
-    let told = sum.lost.ring + sum.lost.map + sum.lost.recursion;
-    ensure!(told == 0, "lost at the default buffer: {:?}", sum.lost);
-    // Any event may be unseen where the kernel runs no program, a birth or not.
-    let unseen = sum.lost.unseen;
-    let missed_of = |all: u64, seen: i64| (0..=unseen).contains(&(all as i64 - seen));
+    let no_room = sum.lost.ring + sum.lost.map;
+    ensure!(no_room == 0, "lost at the default buffer: {:?}", sum.lost);
+    // Where the kernel runs no program, any event may be missed, a birth or not.
+    let missed = sum.lost.recursion + sum.lost.unseen;
+    let all_but_missed = |all: u64, seen: i64| (0..=missed).contains(&(all as i64 - seen));
     let entered = sum
         .states
         .get(State::TimeWait)
         .map_or(0, |count| count.entered);
     let births = entered + sum.orphans.entered - sum.orphans.became_time_wait;
     ensure!(
-        entered + unseen >= CONNECTIONS as i64,
-        "{entered} entered, {unseen} unseen"
+        entered + missed >= CONNECTIONS as i64,
+        "{entered} entered, {missed} missed"
     );
     if kernel_version() >= (6, 1) {
         let kernel = sum.kernel["TW"] + sum.kernel["TWKilled"];
         ensure!(
-            missed_of(kernel, births),
-            "the kernel counted {kernel} births, the frames {births}; {unseen} unseen"
+            all_but_missed(kernel, births),
+            "the kernel counted {kernel} births, the frames {births}; {missed} missed"
         );
     }
     ensure!(sum.kernel["ActiveOpens"] == CONNECTIONS, "{:?}", sum.kernel);
     let connected = sum.transitions(State::SynSent, State::Established);
     ensure!(
-        missed_of(CONNECTIONS, connected as i64),
-        "{connected} connected, {unseen} unseen"
+        all_but_missed(CONNECTIONS, connected as i64),
+        "{connected} connected, {missed} missed"
     );
     let by_namespace: i64 = recording
         .frames
