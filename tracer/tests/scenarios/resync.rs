@@ -98,6 +98,38 @@ fn an_end_that_comes_late_still_ends_what_was_seeded() {
     ");
 }
 
+/// The slab gives the addresses of those that expire to those that are born: what
+/// a start finds at one may have come after the end that is still on its way.
+#[test]
+fn an_end_before_the_seed_is_no_death_of_who_was_found_there() {
+    let tuple = |n: usize| format!("10.0.0.1:{}-10.0.0.9:443", 40_000 + n);
+    let all = |line: &dyn Fn(usize) -> String| (0..300).map(|n| line(n) + "\n").collect::<String>();
+    let script = [
+        "1.0 begin\n".to_owned(),
+        all(&|n| format!("1.1 seed t{n} TIME_WAIT {} until=61.05", tuple(n))),
+        "1.2 end-seed\n".to_owned(),
+        all(&|n| format!("1.02 end t{n} TIME_WAIT expired until=0.9")),
+        all(&|n| format!("1.05 birth A{n} t{n} FIN_WAIT2 TIME_WAIT {}", tuple(n))),
+        "= time_wait.now 300\n".to_owned(),
+        all(&|n| format!("61.5 end t{n} TIME_WAIT expired until=61.05")),
+        "= time_wait.life_table.reaches_2msl.share 1\n".to_owned(),
+    ];
+    run(&script.concat());
+}
+
+#[test]
+fn a_reading_older_than_a_birth_says_nothing_of_it() {
+    run("
+        1.0  birth A t FIN_WAIT2 TIME_WAIT
+        2.0  end t TIME_WAIT reset until=61.0
+        2.1  birth B t FIN_WAIT2 FIN_WAIT2 until=62.1
+        1.9  read t TIME_WAIT until=61.0
+        = states.FIN_WAIT2.now 1
+        = states.TIME_WAIT.now 0
+        = fin_wait2_orphan.became_time_wait 0
+    ");
+}
+
 #[test]
 fn a_socket_met_before_and_after_its_birth_is_one() {
     run("

@@ -4,7 +4,7 @@ use super::super::event::{Address, Arming, Moment, Netns, Reason, State};
 use super::super::happening::{Happening, What};
 use super::stories::{Slot, Story, flag};
 use super::tally::end_name;
-use super::{GRACE, Ledger, UNKNOWN};
+use super::{GRACE, Ledger, SEED_GRACE, UNKNOWN};
 
 /// How a minisocket ended.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +79,12 @@ impl Ledger {
         let Some(slot) = self.stories.minisocket(timer) else {
             return;
         };
-        match (self.stories.at(slot).state, substate) {
+        let story = self.stories.at(slot);
+        // What was read may have ended since, and its address be another's.
+        if at.0 < story.born {
+            return;
+        }
+        match (story.state, substate) {
             (State::FinWait2, State::TimeWait) => {
                 let then = self.date_of_step(slot, expires, at);
                 self.step_to_time_wait(slot, then, expires, tell);
@@ -109,6 +114,12 @@ impl Ledger {
             .stories
             .minisocket(timer)
             .or_else(|| self.hasten_loose(timer, tell));
+        // What stands there may be the next one at this address, found by a seed
+        // after this one's end.
+        let observed = known.is_some_and(|slot| {
+            let story = self.stories.at(slot);
+            !(story.is(flag::FROM_SEED) && at.0.saturating_add(SEED_GRACE) < story.seen)
+        });
         let slot = match known {
             Some(slot) => slot,
             None if self.judging || self.told_twice(timer.0, at) => return,
@@ -125,7 +136,7 @@ impl Ledger {
             (State::TimeWait, State::TimeWait) => self.notice_silent_rearm(slot, expires),
             _ => {}
         }
-        self.finish(slot, &end, known.is_some(), tell);
+        self.finish(slot, &end, observed, tell);
     }
 
     /// The fixed timeout makes the expiry tell when it was armed.
