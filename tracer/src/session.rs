@@ -266,6 +266,7 @@ impl Session {
         }
 
         let at = clock::now();
+        self.names.wall.follow();
         let frame = Frame {
             seq: self.seq,
             at,

@@ -83,6 +83,19 @@ impl Wall {
         Wall { boot }
     }
 
+    /// Follows a wall clock that was set, or went on while the machine slept. What
+    /// two readings differ by otherwise is how well they can be taken.
+    pub fn follow(&mut self) {
+        self.follow_to(Wall::now());
+    }
+
+    fn follow_to(&mut self, now: Wall) {
+        const SET: u64 = 1_000_000_000;
+        if now.boot.abs_diff(self.boot) >= SET {
+            *self = now;
+        }
+    }
+
     #[must_use]
     pub fn at(&self, moment: Moment) -> Timestamp {
         let since_epoch = self.boot.saturating_add_unsigned(moment.0);
@@ -150,6 +163,24 @@ mod tests {
             told >= before - 1_000_000 && told <= after + 1_000_000,
             "{before} {told} {after}"
         );
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_is_followed() {
+        let of = |boot| Wall { boot };
+        for (boot, followed) in [
+            (7_000_100_000, 7_000_000_000),
+            (7_999_999_999, 7_000_000_000),
+            (8_000_000_000, 8_000_000_000),
+            (3_000_000_000, 3_000_000_000),
+        ] {
+            let mut wall = of(7_000_000_000);
+            wall.follow_to(of(boot));
+            assert_eq!(wall, of(followed), "{boot}");
+        }
+        let mut wall = of(0);
+        wall.follow();
+        assert!(wall.boot > 0);
     }
 
     #[test]

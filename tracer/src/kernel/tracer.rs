@@ -74,6 +74,8 @@ pub struct Tracer {
     statistics: Vec<File>,
     /// Records that could not be decoded.
     malformed: u64,
+    /// Transitions that the kernel skipped and nobody rescued.
+    unrescued: u64,
     /// Records read so far.
     records: u64,
     /// As many as the ring can hold.
@@ -120,6 +122,8 @@ impl Tracer {
             .load(aya::include_bytes_aligned!("../../bpf/twtrace.bpf.o"))
             .context("cannot load the tracer into the kernel")?;
         load_programs(&mut ebpf, &btf)?;
+        drop(btf);
+        give_back();
 
         Ok(Self {
             ring: RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
@@ -135,6 +139,7 @@ impl Tracer {
             timer_offset: facts.layout.tw_timer,
             statistics: statistics(&ebpf)?,
             malformed: 0,
+            unrescued: 0,
             records: 0,
             most_waiting: u64::from(wanted.ring_bytes) / SMALLEST_RECORD,
             second_chance: None,
@@ -327,10 +332,13 @@ impl Tracer {
         self.stand_by(set_state)?;
         let cpus = self.losses()?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
+        // What was rescued between the two readings would take back what was told.
+        let unrescued = skipped.saturating_sub(sum(|losses| losses.rescued));
+        self.unrescued = self.unrescued.max(unrescued);
         Ok(Lost {
             ring: sum(|losses| losses.ring) + self.malformed,
             map: sum(|losses| losses.map),
-            recursion: skipped.saturating_sub(sum(|losses| losses.rescued)),
+            recursion: self.unrescued,
         })
     }
 
@@ -439,6 +447,16 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
             .into_iter()
             .try_for_each(|load| load.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
+}
+
+/// Gives freed memory back to the kernel: what a start took for type information
+/// and symbols is most of what a tracer would hold at rest.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it releases what nobody holds, and has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn sum_of_cpus(cpus: &[Requests]) -> (u64, u64) {

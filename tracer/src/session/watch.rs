@@ -24,7 +24,8 @@ use crate::model::ledger::{Config, Ledger};
 /// How often the kernel's own counters are asked, at most.
 const WITNESS: Duration = Duration::from_millis(900);
 
-/// The sysctls of namespaces already known are read once in so many witnesses.
+/// Once in so many witnesses all of /proc is gone through for namespaces, and the
+/// sysctls of those already known are read.
 const FACTS_EVERY: u32 = 20;
 
 /// A resync costs what `ss` does, so there is no more than one in this time.
@@ -146,7 +147,9 @@ impl Watch {
             let readings = counters::read(known.all());
             // To read them is to enter: where that fails, another way is looked for.
             if known.is_one() && readings.is_empty() {
-                known.look(Search::Quick)?;
+                for namespace in &known.look(Search::Quick)? {
+                    introduce(ledger, namespace, tell);
+                }
             }
             for reading in readings {
                 let Reading {
@@ -192,6 +195,7 @@ impl Watch {
                 if still && here != self.counted_requests.iter().find(is_here) {
                     self.last_count = now;
                     count_requests(tracer, namespace, ledger, false, tell)?;
+                    tracer.drain(|event| ledger.apply(event, tell));
                     self.counted_requests.retain(|at| !is_here(&at));
                     self.counted_requests.extend(here);
                 }
@@ -232,11 +236,26 @@ impl Watch {
         } = self;
         ledger.begin_seed(clock::now(), tell);
         known.look(Search::Everywhere)?;
+        tracer.drain(|event| ledger.apply(event, tell));
+        let mut gone = Vec::new();
         for namespace in known.all() {
             introduce(ledger, namespace, tell);
-            count_requests(tracer, namespace, ledger, true, tell)?;
+            if count_requests(tracer, namespace, ledger, true, tell)? == Way::Gone {
+                gone.push(Netns(namespace.inode));
+            }
             // The ring does not wait until hundreds of namespaces are through.
             tracer.drain(|event| ledger.apply(event, tell));
+        }
+        if !gone.is_empty() {
+            // The process that led there may have ended, and others may live on.
+            known.look(Search::Everywhere)?;
+            for namespace in known.all() {
+                if gone.contains(&Netns(namespace.inode))
+                    && count_requests(tracer, namespace, ledger, true, tell)? == Way::Gone
+                {
+                    ledger.out_of_reach(Netns(namespace.inode));
+                }
+            }
         }
         let is_known = |netns: Netns| known.all().iter().any(|it| it.inode == netns.0);
         let unknown: Vec<Netns> = ledger.namespaces().filter(|&it| !is_known(it)).collect();
@@ -250,6 +269,15 @@ impl Watch {
     }
 }
 
+/// What came of a way into a namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Its sockets were read, or nobody is let in.
+    Tried,
+    /// It leads nowhere any more.
+    Gone,
+}
+
 /// Goes through the sockets of a namespace: all of them if `seed`, else only
 /// the half-open requests. A namespace that has ended has none; of one that
 /// cannot be entered nothing is known.
@@ -259,7 +287,7 @@ fn count_requests(
     ledger: &mut Ledger,
     seed: bool,
     tell: &mut impl FnMut(&Happening),
-) -> Result<()> {
+) -> Result<Way> {
     let netns = Netns(namespace.inode);
     let before = tracer.requests_of(netns)?;
     let found = match tracer.seed(namespace, |event| {
@@ -268,14 +296,11 @@ fn count_requests(
         }
     }) {
         Ok(found) => found,
-        Err(error) if has_gone(&error) => {
-            ledger.out_of_reach(netns);
-            return Ok(());
-        }
+        Err(error) if has_gone(&error) => return Ok(Way::Gone),
         Err(error) => {
             warn!("{error:#}: sockets there are not looked for");
             ledger.passed_over(netns);
-            return Ok(());
+            return Ok(Way::Tried);
         }
     };
     let (born, died) = tracer.requests_of(netns)?;
@@ -290,7 +315,7 @@ fn count_requests(
         },
         tell,
     );
-    Ok(())
+    Ok(Way::Tried)
 }
 
 /// Nothing leads to that namespace any more, or to another one.
