@@ -423,6 +423,47 @@ fn births_that_a_loss_explains_are_not_unseen_as_well() {
     ");
 }
 
+/// Four records were lost, of which none was a birth. That does not explain a
+/// birth that goes unseen later.
+#[test]
+fn a_loss_explains_no_birth_that_goes_missing_long_after_it() {
+    run("
+        0.0 counters births=100
+        0.0 begin
+        0.0 end-seed
+        1.0 pass
+        2.0 ask
+        2.0 counters births=100
+        2.0 lost recursion=4
+        2.1 begin
+        2.3 end-seed
+        = lost.recursion 4
+        ? doubts none
+        3.0 ask
+        3.0 counters births=100
+        4.0 ask
+        4.0 counters births=100
+        # Half of those two may have gone before the answer of a second ago.
+        4.5 lost recursion=6
+        4.6 begin
+        4.8 end-seed
+        = lost.recursion 6
+        5.0 ask
+        5.0 counters births=102
+        = lost.unseen 0
+        ? doubts none
+        6.0 ask
+        6.0 counters births=103
+        = lost.unseen 1
+        ? doubts counted 1 minisocket births
+        6.1 begin
+        6.2 seed u TIME_WAIT 10.0.0.1:40001-10.0.0.9:443 until=61.0
+        6.3 end-seed
+        = lost.unseen 1
+        ? doubts none
+    ");
+}
+
 #[test]
 fn a_loose_birth_is_no_missing_one_while_it_waits() {
     run("

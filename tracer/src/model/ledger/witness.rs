@@ -106,13 +106,25 @@ pub(super) struct Doubts {
     /// yet, because the counters of losses may be about to explain them.
     missing: u64,
     wrong: u64,
-    /// Losses that have explained missing births.
+    /// Losses that explain no missing birth any more: they have explained one, or
+    /// all they hid has been missed by now.
     spent: u64,
+    /// Losses told by when the kernel's counters were asked last, and the time before.
+    told: [u64; 2],
     /// Minisockets past their expiry that a seed still found alive.
     tolerated: u64,
 }
 
 impl Doubts {
+    /// The kernel's counters are asked anew, after so many losses. A birth that a
+    /// loss hides is missing from the next answer, so what was told two answers ago
+    /// is no excuse for what is missing from now on.
+    fn counters_are_asked(&mut self, lost: u64) {
+        let [last, before] = self.told;
+        self.spent = self.spent.max(before);
+        self.told = [lost, last];
+    }
+
     fn raise(&mut self, doubt: Doubt) {
         self.raised.get_or_insert(doubt);
     }
@@ -187,13 +199,17 @@ impl Ledger {
     }
 
     fn unspent_losses(&self) -> u64 {
+        self.lost_records().saturating_sub(self.doubts.spent)
+    }
+
+    /// Losses that may have been births.
+    fn lost_records(&self) -> u64 {
         let Lost {
             ring,
             map: _,
             recursion,
         } = self.lost;
         ring.saturating_add(recursion)
-            .saturating_sub(self.doubts.spent)
     }
 
     /// A step did not follow from the state known.
@@ -226,6 +242,7 @@ impl Ledger {
     /// The kernel's counters are being read from now on: what happens later than
     /// this may not be in them.
     pub fn asks(&mut self, now: Moment) {
+        self.doubts.counters_are_asked(self.lost_records());
         for namespace in self.namespaces.iter_mut() {
             namespace.is_asked(now);
         }
