@@ -317,7 +317,7 @@ struct ScopeArgs {
     ///
     /// A path below the cgroup v2 mount, such as /system.slice/nginx.service, or
     /// its directory. The groups below it count too, as they are at the start.
-    #[arg(long, value_name = "PATH", help_heading = SEE)]
+    #[arg(long, value_name = "PATH", value_parser = values::cgroup, help_heading = SEE)]
     cgroup: Vec<String>,
 
     /// Only sockets made for IPv4

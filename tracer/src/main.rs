@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Parser as _;
 use log::LevelFilter;
 use tracer::cli::{Cli, Request};
-use tracer::verbs;
+use tracer::{units, verbs};
 
 /// Something went wrong; 1 is kept for negative answers, 3 for undecided ones.
 const ERROR: u8 = 2;
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "twtrace: {error:#}");
+            // What a file of somebody else's says may be in it.
+            let error = units::printable_lines(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "twtrace: {error}");
             ExitCode::from(ERROR)
         }
     }

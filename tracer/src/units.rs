@@ -191,6 +191,15 @@ pub fn printable(name: &str) -> String {
         .collect()
 }
 
+/// The same of several lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n')
+        .map(printable)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// At most `width` characters, with `…` in the place of what was cut out of
 /// the middle: the ends of addresses and paths say most.
 #[must_use]

@@ -129,7 +129,14 @@ impl<'a> Load<'a> {
     pub fn of(snapshot: &Snapshot, to: &'a Destination) -> Load<'a> {
         let nominal_s = snapshot.time_wait.timer.nominal_s.unwrap_or(NOMINAL_S);
         let reused = !runs_out(snapshot) && to.limit_per_s * nominal_s > 2.0 * to.usable as f64;
-        let again = if reused { to.time_wait.min(to.used) } else { 0 };
+        // The youngest cannot be taken yet: as many as came within the delay, of
+        // which the limit tells.
+        let young = || (to.connects_per_s * to.usable as f64 / to.limit_per_s).ceil() as u64;
+        let again = if reused {
+            to.time_wait.min(to.used).saturating_sub(young())
+        } else {
+            0
+        };
         Load {
             to,
             taken: to.used - again,
@@ -150,7 +157,8 @@ impl<'a> Load<'a> {
 
     /// Whether its ports are rather taken by connections than by TIME_WAITs.
     fn is_mostly_open(&self) -> bool {
-        self.again > 0 || self.to.time_wait * 2 < self.to.used
+        let waiting = self.to.time_wait.saturating_sub(self.again);
+        waiting * 2 < self.taken
     }
 
     /// A sentence of its own, or nothing.

@@ -94,6 +94,15 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
 /// The kernel keeps no more of a process's name.
 const LONGEST_COMM: usize = 15;
 
+pub(super) fn cgroup(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err(
+            "a control group has a path: write / for the root, which contains all".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn comm(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("a process has a name: write what `ps -o comm` prints".to_owned()),

@@ -62,7 +62,8 @@ impl Durations {
     pub fn quantile_s(&self, q: f64) -> Option<f64> {
         let counts = self.counts.as_ref()?;
         let value = counts.value_at_quantile(q) as f64 / 1e6;
-        Some(value.clamp(seconds(self.min), seconds(self.max)))
+        // Not `clamp`, which panics where a recording contradicts itself.
+        Some(value.max(seconds(self.min)).min(seconds(self.max)))
     }
 
     /// What was recorded since it was `earlier`. An extreme that did not move

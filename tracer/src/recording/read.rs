@@ -5,10 +5,12 @@
 //! wrote is refused; kinds of lines that are not known are passed over.
 
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::units;
 
 use super::{End, Frame, Header, Line, NamespaceSettings, SCHEMA, SysctlChange, Sysctls};
 
@@ -84,6 +86,19 @@ impl std::error::Error for ReadError {
     }
 }
 
+/// A line of some ten thousand namespaces is not as long. What has one longer than
+/// this is no recording, and may have no end.
+const LONGEST: u64 = 64 << 20;
+
+/// Reads a line, or as much of it as a line may have.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    input.take(LONGEST).read_until(b'\n', line)
+}
+
+fn is_too_long(line: &[u8]) -> bool {
+    line.len() as u64 == LONGEST && !line.ends_with(b"\n")
+}
+
 /// The lines after the header, one after the other.
 #[derive(Debug)]
 pub struct Lines<R> {
@@ -109,11 +124,19 @@ impl<R: BufRead> Lines<R> {
     /// Reads the header.
     pub fn new(mut input: R) -> Result<Lines<R>, ReadError> {
         let mut bytes = Vec::new();
-        let whole = match input.read_until(b'\n', &mut bytes) {
+        let whole = match read_line(&mut input, &mut bytes) {
             Ok(_) => bytes.ends_with(b"\n"),
+            // So a decompressor says that its input has no end.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && bytes.is_empty() => {
+                return Err(ReadError::NoHeader);
+            }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
             Err(error) => return Err(ReadError::Io(error)),
         };
+        if is_too_long(&bytes) {
+            let why = "its first line has no end".to_owned();
+            return Err(ReadError::NotARecording(why));
+        }
         let schema = match serde_json::from_slice::<Schema>(&bytes) {
             Ok(Schema { schema }) => schema,
             Err(_) if bytes.is_empty() => return Err(ReadError::Empty),
@@ -175,10 +198,10 @@ impl<R: BufRead> Lines<R> {
         })
     }
 
-    fn stop(&mut self, why: String) -> Option<Result<Line, ReadError>> {
+    fn stop(&mut self, why: &str) -> Option<Result<Line, ReadError>> {
         self.torn = Some(Torn {
             line: self.line,
-            why,
+            why: units::printable(why),
         });
         None
     }
@@ -191,18 +214,20 @@ impl<R: BufRead> Iterator for Lines<R> {
         while self.torn.is_none() {
             self.bytes.clear();
             self.line += 1;
-            let cut = match self.input.read_until(b'\n', &mut self.bytes) {
+            let cut = match read_line(&mut self.input, &mut self.bytes) {
                 Ok(0) => return None,
                 Ok(_) => !self.bytes.ends_with(b"\n"),
-                // So a decompressor says that its input has no end.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => true,
                 Err(error) => return Some(Err(ReadError::Io(error))),
             };
+            if is_too_long(&self.bytes) {
+                return self.stop("it has no end");
+            }
             match parse(&self.bytes) {
                 Ok(Some(line)) => return Some(Ok(line)),
                 Ok(None) => {}
-                Err(_) if cut => return self.stop("the file ends there".to_owned()),
-                Err(error) => return self.stop(error.to_string()),
+                Err(_) if cut => return self.stop("the file ends there"),
+                Err(error) => return self.stop(&error.to_string()),
             }
         }
         None

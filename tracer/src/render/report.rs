@@ -89,6 +89,7 @@ fn course(rows: &[Row]) -> Option<Block> {
         "COURSE", "TIME_WAIT", "ENTERED/s", "EARLY", "OPENED/s", "CONNECT p50", "FAILED"
     );
     let lost = rows.iter().any(|row| row.lost > 0);
+    let fine = rows.iter().any(|row| row.interval_s < 0.9);
     let heading = if lost {
         format!("{heading}{:>6}", "LOST")
     } else {
@@ -102,7 +103,7 @@ fn course(rows: &[Row]) -> Option<Block> {
             Tone::Plain,
             format!(
                 "{:<12}{:>11}{:>11}{:>9}{:>10}{:>13}",
-                format!("to {}", units::roughly(row.until_s)),
+                format!("to {}", until(row.until_s, fine)),
                 units::count(row.time_waits),
                 per_s(row.entered),
                 units::count(unsigned(row.early)),
@@ -121,6 +122,15 @@ fn course(rows: &[Row]) -> Option<Block> {
         lines.push(line);
     }
     Some(Block::new("course", lines))
+}
+
+/// When a row ends; tenths of a second where rows are shorter than one.
+fn until(s: f64, fine: bool) -> String {
+    if fine && s < 120.0 {
+        units::edge((s * 10.0).round() / 10.0)
+    } else {
+        units::roughly(s)
+    }
 }
 
 fn changes(changes: &[SysctlChange], width: usize) -> Option<Block> {

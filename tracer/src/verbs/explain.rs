@@ -60,7 +60,11 @@ fn page(word: &str, width: usize) -> Result<Vec<Line>> {
         let kernel = clock::kernel_version();
         return Ok(explain::sysctl(key, &found(key), kernel, width));
     }
-    if fs::exists(format!("/proc/sys/{}", path(name))).unwrap_or(false) {
+    let is_sysctl = |below: &str| {
+        let path = format!("/proc/sys/{below}{}", path(name));
+        fs::metadata(path).is_ok_and(|file| file.is_file())
+    };
+    if is_sysctl("") || is_sysctl("net/ipv4/") {
         bail!(
             "{name} is a sysctl of this kernel, but what it does to connections was not studied; \
              `twtrace explain` lists what was"

@@ -45,9 +45,9 @@ pub fn run(options: &RecordOptions) -> Result<()> {
     let (ended, has_ended) = oneshot::channel();
     let mut ended = name.is_some().then_some(ended);
     let recorded = recorder::run(&facts, &plan, &contents, told(has_ended), &mut |line| {
-        writer.write(line)?;
         match line {
-            // Stock has been taken: nothing that the command does is missed.
+            // Stock has been taken: nothing that the command does is missed. Where
+            // it cannot be started, what was in the file stays.
             Line::Header(_) => {
                 if let Some(ended) = ended.take() {
                     command = Some(Running::start(&options.command, ended)?);
@@ -56,6 +56,7 @@ pub fn run(options: &RecordOptions) -> Result<()> {
             Line::Frame(frame) => progress.frame(frame),
             _ => {}
         }
+        writer.write(line)?;
         Ok(More::Yes)
     });
     progress.end();

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tracer::lab::churn::Listener;
 use tracer::lab::netns::Netns;
@@ -88,6 +88,11 @@ pub(crate) fn tells_ports_and_beliefs() -> Outcome {
 
 pub(crate) fn self_test_holds() -> Outcome {
     let (report, content) = doctor(&["--self-test"])?;
+    let schema = serde_json::from_str(include_str!("../../../docs/schema/doctor-1.json"))?;
+    let schema = jsonschema::validator_for(&schema)?;
+    if let Some(error) = schema.iter_errors(&report).next() {
+        bail!("the report is not as its schema says: {error}");
+    }
     let trials = report["self_test"]
         .as_array()
         .with_context(|| format!("no self-test in {report:#}"))?;

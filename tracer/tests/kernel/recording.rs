@@ -294,9 +294,11 @@ pub(crate) fn an_interrupted_one_is_whole() -> Outcome {
 pub(crate) fn a_command_that_is_not_there_is_told() -> Outcome {
     let netns = churn::namespace()?;
     let folder = tempfile::tempdir()?;
+    let path = folder.path().join("run.jsonl");
+    std::fs::write(&path, "what was recorded before\n")?;
     let output = command()
         .args(["record", "-o"])
-        .arg(folder.path().join("run.jsonl"))
+        .arg(&path)
         .args(["--netns", &netns.inode().to_string()])
         .args(["--", "no-such-command"])
         .output()?;
@@ -306,5 +308,7 @@ pub(crate) fn a_command_that_is_not_there_is_told() -> Outcome {
         said.contains("cannot run no-such-command: No such file"),
         "{said}"
     );
+    let kept = std::fs::read_to_string(&path)?;
+    ensure!(kept == "what was recorded before\n", "written over: {kept}");
     Ok(Verdict::Held)
 }

@@ -209,6 +209,34 @@ fn cut_at_any_byte_it_is_read_up_to_its_last_whole_frame() {
     }
 }
 
+/// Whatever is no recording is told from one by its beginning, not by its end.
+#[test]
+fn a_line_without_an_end_is_not_read_for_ever() {
+    use std::io::{Read as _, repeat};
+
+    let endless = Lines::new(BufReader::new(repeat(b' '))).map(|_| ());
+    assert!(
+        matches!(&endless, Err(ReadError::NotARecording(why)) if why.contains("no end")),
+        "{endless:?}"
+    );
+    let begun = written([&Line::Header(Box::new(header()))]);
+    let input = BufReader::new(begun.as_slice().chain(repeat(b'x')));
+    let recording = Lines::new(input).unwrap().collect().unwrap();
+    assert_eq!(recording.torn.unwrap().why, "it has no end");
+}
+
+#[test]
+fn what_a_recording_says_does_not_reach_the_terminal_raw() {
+    let mut bytes = written([&Line::Header(Box::new(header()))]);
+    bytes.extend_from_slice(b"{\"kind\":\"end\",\"ended\":\"\\u001b[31mEVIL\"}\n");
+    let torn = read(&bytes).unwrap().torn.unwrap();
+    assert!(
+        torn.why.contains("EVIL") || torn.why.contains("missing"),
+        "{torn}"
+    );
+    assert!(!torn.why.contains('\u{1b}'), "{torn:?}");
+}
+
 #[test]
 fn every_line_fits_the_schema_and_no_member_is_undescribed() {
     let mut lines = lines();
