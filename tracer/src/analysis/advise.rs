@@ -271,8 +271,8 @@ fn no_free_port(snapshot: &Snapshot) -> String {
 fn harmless(snapshot: &Snapshot, worst: Option<Load<'_>>) -> String {
     let ports = match worst {
         Some(worst) => format!(
-            "No destination uses more than {} of its local ports (the most: {}, {} of {}).{}",
-            percent_of(worst.taken, worst.to.usable),
+            "No destination uses {} of its local ports (the most: {}, {} of {}).{}",
+            at_most(&percent_of(worst.taken, worst.to.usable)),
             endpoint(worst.to.remote, worst.to.remote_port),
             count(worst.taken),
             count(worst.to.usable),
@@ -295,6 +295,14 @@ fn harmless(snapshot: &Snapshot, worst: Option<Load<'_>>) -> String {
         _ => memory,
     };
     ports + &memory
+}
+
+/// `more than 40 %`, `as much as 0.1 %`: what none of them uses.
+fn at_most(share: &str) -> String {
+    match share.strip_prefix('<') {
+        Some(bound) => format!("as much as {bound}"),
+        None => format!("more than {share}"),
+    }
 }
 
 fn not_enough(snapshot: &Snapshot) -> String {

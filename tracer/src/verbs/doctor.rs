@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result};
 use log::warn;
 
 use self::report::{Band, Boot, Inspected, Look, Memory, Report, Revert};
+use super::live::CANNOT_WRITE;
 use crate::analysis::headroom::{Buckets, Ports};
 use crate::analysis::myths::{self, AtBoot, Place, Seen};
 use crate::kernel::counters::Reading;
@@ -49,18 +50,22 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode> {
         let facts = requirements::check(Reach::Other)?;
         report.self_test = Some(selftest::run(&facts));
     }
-    let mut out = anstream::stdout().lock();
-    if options.json {
-        serde_json::to_writer(&mut out, &report).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        text::write(&report, &mut out)?;
-    }
+    write(&report, options.json).context(CANNOT_WRITE)?;
     Ok(if report.ready && !report.has_failed() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn write(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, report)?;
+        writeln!(out)
+    } else {
+        text::write(report, &mut out)
+    }
 }
 
 fn examine(look: Duration) -> Result<Report> {

@@ -1,5 +1,6 @@
 //! `twtrace live`: chooses how snapshots are shown, and has a session make them.
 
+use std::env;
 use std::io::{self, IsTerminal as _, Stdout};
 
 use anstream::AutoStream;
@@ -61,9 +62,16 @@ fn sink(form: LiveForm, states: StateSet, color: Color) -> Box<dyn Snapshots> {
     let styled = styled(&out, color);
     match form {
         LiveForm::Json => Box::new(JsonLines::new(out)),
-        LiveForm::Auto if out.is_terminal() => Box::new(Redrawn::new(out, size, states, styled)),
+        LiveForm::Auto if out.is_terminal() && !is_dumb() => {
+            Box::new(Redrawn::new(out, size, states, styled))
+        }
         LiveForm::Auto | LiveForm::Plain => Box::new(PlainTables::new(out, states, styled)),
     }
+}
+
+/// A terminal that cannot move its cursor has no screen to draw anew.
+fn is_dumb() -> bool {
+    env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Whether colours are wanted on the standard output, `NO_COLOR` considered.

@@ -141,6 +141,17 @@ fn half_the_ports_is_near_whatever_the_rate() {
 }
 
 #[test]
+fn a_share_too_small_for_a_figure_is_told_in_words() {
+    let advice = advice(3, 0, 0, vec![towards(3, 3, 1.0, None)]);
+    assert!(
+        advice
+            .because
+            .starts_with("No destination uses as much as 0.1 % of its local ports"),
+        "{advice:?}"
+    );
+}
+
+#[test]
 fn open_connections_take_ports_too() {
     says(
         &advice(100, 0, 0, vec![towards(28_232, 100, 10.0, None)]),
