@@ -211,8 +211,9 @@ impl Tracer {
             .context("cannot set the kernel side's control word")
     }
 
-    /// Every TCP socket of a namespace. Half-open requests come as their number
-    /// alone.
+    /// Every TCP socket of a namespace, and in between what waits in the ring, which
+    /// fills while hundreds of thousands are read. Half-open requests come as their
+    /// number alone.
     pub fn seed(&mut self, namespace: &Namespace, mut take: impl FnMut(&Event)) -> Result<u64> {
         let program = program::<Iter>(&mut self.ebpf, seat::SEED)?;
         let link = program
@@ -246,6 +247,7 @@ impl Tracer {
             }
             buffer.copy_within(whole..filled, 0);
             filled -= whole;
+            self.drain(&mut take);
         }
         Ok(requests)
     }
