@@ -91,9 +91,6 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     })
 }
 
-/// The kernel keeps no more of a process's name.
-const LONGEST_COMM: usize = 15;
-
 pub(super) fn cgroup(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err(
@@ -102,6 +99,9 @@ pub(super) fn cgroup(text: &str) -> Result<String, String> {
     }
     Ok(text.to_owned())
 }
+
+/// The kernel keeps no more of a process's name.
+const LONGEST_COMM: usize = 15;
 
 pub(super) fn comm(text: &str) -> Result<String, String> {
     match text.len() {

@@ -212,7 +212,7 @@ impl Tracer {
     }
 
     /// Every TCP socket of a namespace, and in between what waits in the ring, which
-    /// fills while hundreds of thousands are read. Half-open requests come as their
+    /// fills while hundreds of thousands are read, or none in hundreds of namespaces. Half-open requests come as their
     /// number alone.
     pub fn seed(&mut self, namespace: &Namespace, mut take: impl FnMut(&Event)) -> Result<u64> {
         let program = program::<Iter>(&mut self.ebpf, seat::SEED)?;
@@ -232,6 +232,7 @@ impl Tracer {
             let read = iterator
                 .read(&mut buffer[filled..])
                 .context("cannot read the sockets")?;
+            self.drain(&mut take);
             if read == 0 {
                 break;
             }
@@ -247,7 +248,6 @@ impl Tracer {
             }
             buffer.copy_within(whole..filled, 0);
             filled -= whole;
-            self.drain(&mut take);
         }
         Ok(requests)
     }

@@ -195,7 +195,6 @@ impl Watch {
                 if still && here != self.counted_requests.iter().find(is_here) {
                     self.last_count = now;
                     count_requests(tracer, namespace, ledger, false, tell)?;
-                    tracer.drain(|event| ledger.apply(event, tell));
                     self.counted_requests.retain(|at| !is_here(&at));
                     self.counted_requests.extend(here);
                 }
@@ -243,8 +242,6 @@ impl Watch {
             if count_requests(tracer, namespace, ledger, true, tell)? == Way::Gone {
                 gone.push(Netns(namespace.inode));
             }
-            // The ring does not wait until hundreds of namespaces are through.
-            tracer.drain(|event| ledger.apply(event, tell));
         }
         if !gone.is_empty() {
             // The process that led there may have ended, and others may live on.
@@ -279,8 +276,8 @@ enum Way {
 }
 
 /// Goes through the sockets of a namespace: all of them if `seed`, else only
-/// the half-open requests. A namespace that has ended has none; of one that
-/// cannot be entered nothing is known.
+/// the half-open requests; what waits in the ring is told meanwhile. Of a namespace
+/// that cannot be entered nothing is known; one that is gone is the caller's business.
 fn count_requests(
     tracer: &mut Tracer,
     namespace: &Namespace,

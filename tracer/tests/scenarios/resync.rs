@@ -443,7 +443,7 @@ fn a_loss_explains_no_birth_that_goes_missing_long_after_it() {
         3.0 counters births=100
         4.0 ask
         4.0 counters births=100
-        # Half of those two may have gone before the answer of a second ago.
+        # Either of these two may have been a birth.
         4.5 lost recursion=6
         4.6 begin
         4.8 end-seed
