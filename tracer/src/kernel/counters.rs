@@ -277,7 +277,7 @@ UDP: inuse 2 mem 0
             let tid = rustix::thread::gettid().as_raw_nonzero();
             let path = format!("/proc/self/task/{tid}/ns/net").into();
             let here = Namespace {
-                path,
+                way: netns::Way::Link(path),
                 ..netns::current().unwrap()
             };
             let gone = Namespace {

@@ -11,6 +11,7 @@ pub mod decode;
 pub mod kallsyms;
 mod mountinfo;
 pub mod netns;
+mod open;
 pub mod requirements;
 pub mod slab;
 mod stand_by;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +19,7 @@ use std::thread;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::mountinfo;
+use super::{mountinfo, open};
 
 /// Where iproute2 keeps the namespaces it names.
 const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
@@ -29,13 +29,33 @@ const NAMED: [&str; 2] = ["/run/netns", "/var/run/netns"];
 pub struct Namespace {
     /// Of its nsfs file: what `ls -l /proc/self/ns/net` and `struct net` show.
     pub inode: u32,
-    /// Can be opened to enter it, as long as what holds it there does.
-    pub path: PathBuf,
+    /// Leads there as long as what holds it there does.
+    pub way: Way,
     /// As `ip netns` calls it, where it has such a name.
     pub name: Option<String>,
     /// As [`cookie`]. Where it is known, no other that has come by the inode
     /// since is entered.
     pub cookie: Option<u64>,
+}
+
+/// A way into a network namespace. Other people make paths, and exchange what
+/// they lead to: neither is opened before it is known to be a namespace's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A link of `/proc`, or what the user named: followed to its end.
+    Link(PathBuf),
+    /// What is mounted at `point` for processes whose root directory is `root`:
+    /// no link is followed.
+    Mount { root: PathBuf, point: PathBuf },
+}
+
+impl Way {
+    fn find(&self) -> io::Result<open::Found> {
+        match self {
+            Way::Link(path) => open::namespace(path),
+            Way::Mount { root, point } => open::mounted_namespace(root, point),
+        }
+    }
 }
 
 /// How hard to look.
@@ -105,10 +125,10 @@ struct Found {
 
 impl Found {
     /// Keeps the first way in; a name is taken from whoever knows one.
-    fn add(&mut self, inode: u32, path: PathBuf, name: Option<String>) {
+    fn add(&mut self, inode: u32, way: Way, name: Option<String>) {
         let namespace = self.by_inode.entry(inode).or_insert_with(|| Namespace {
             inode,
-            path,
+            way,
             name: None,
             cookie: None,
         });
@@ -119,7 +139,7 @@ impl Found {
 
     fn link(&mut self, path: PathBuf) {
         if let Some(inode) = inode_of(&path, "net") {
-            self.add(inode as u32, path, None);
+            self.add(inode as u32, Way::Link(path), None);
         }
     }
 
@@ -146,9 +166,12 @@ impl Found {
             let Some(inode) = inode_in(mount.root.as_os_str(), "net") else {
                 continue;
             };
-            let path = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
+            let way = Way::Mount {
+                root: root.to_owned(),
+                point: mount.point.clone(),
+            };
             // Another mount may lie on top of it.
-            if fs::metadata(&path).is_ok_and(|m| m.ino() == inode) {
+            if way.find().is_ok_and(|found| found.inode == inode) {
                 let named = mount
                     .point
                     .parent()
@@ -156,7 +179,7 @@ impl Found {
                 let name = mount.point.file_name().filter(|_| named);
                 self.add(
                     inode as u32,
-                    path,
+                    way,
                     name.map(|n| n.to_string_lossy().into_owned()),
                 );
             }
@@ -192,7 +215,7 @@ pub fn current() -> io::Result<Namespace> {
         .ok_or_else(|| io::Error::other(format!("{} leads to no namespace", path.display())))?;
     Ok(Namespace {
         inode: inode as u32,
-        path,
+        way: Way::Link(path),
         name: None,
         cookie: None,
     })
@@ -215,7 +238,7 @@ fn look_up(choice: &str) -> Result<Option<Namespace>, String> {
             let here = current().map_err(|e| format!("cannot tell this network namespace: {e}"))?;
             // The path has to lead there from any thread.
             return Ok(Some(Namespace {
-                path: "/proc/self/ns/net".into(),
+                way: Way::Link("/proc/self/ns/net".into()),
                 ..here
             }));
         }
@@ -258,10 +281,11 @@ fn look_up(choice: &str) -> Result<Option<Namespace>, String> {
 const WRITE: &str = "name a file such as /proc/PID/ns/net";
 
 fn at_path(path: &Path, name: Option<String>) -> Result<Namespace, String> {
-    match within_path(path, || current().map(|n| n.inode)).and_then(|inode| inode) {
+    let way = Way::Link(path.to_owned());
+    match within_way(&way, || current().map(|n| n.inode)).and_then(|inode| inode) {
         Ok(inode) => Ok(Namespace {
             inode,
-            path: path.to_owned(),
+            way,
             name,
             cookie: None,
         }),
@@ -293,9 +317,9 @@ pub fn within<T: Send>(namespace: &Namespace, f: impl FnOnce() -> T + Send) -> i
 }
 
 /// The same where only a way in is known, and not yet where it leads.
-fn within_path<T: Send>(path: &Path, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+fn within_way<T: Send>(way: &Way, f: impl FnOnce() -> T + Send) -> io::Result<T> {
     on_own_thread(|| {
-        enter(path, None)?;
+        enter(way, None)?;
         Ok(f())
     })?
 }
@@ -322,6 +346,17 @@ pub fn visit<T: Send>(
 /// second is most of what an idle run would cost.
 fn is_here(namespace: &Namespace) -> bool {
     inode_of("/proc/thread-self/ns/net", "net") == Some(u64::from(namespace.inode))
+}
+
+/// Whether the way to it still leads there. Where only the inode is known, to
+/// enter it would tell no more.
+#[must_use]
+pub fn is_there(namespace: &Namespace) -> bool {
+    if namespace.cookie.is_some() {
+        return within(namespace, || ()).is_ok();
+    }
+    let found = namespace.way.find();
+    found.is_ok_and(|found| found.inode == u64::from(namespace.inode))
 }
 
 /// [`cookie`] of a namespace; `None` too where it cannot be entered.
@@ -370,7 +405,7 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
 
 /// Takes the calling thread into this namespace and no other.
 fn enter_this(namespace: &Namespace) -> io::Result<()> {
-    enter(&namespace.path, Some(namespace.inode))?;
+    enter(&namespace.way, Some(namespace.inode))?;
     let Some(expected) = namespace.cookie else {
         return Ok(());
     };
@@ -385,20 +420,25 @@ fn enter_this(namespace: &Namespace) -> io::Result<()> {
 
 /// Takes the calling thread into a namespace. The descriptor is closed at once:
 /// an open one would keep the namespace alive.
-fn enter(path: &Path, inode: Option<u32>) -> io::Result<()> {
-    let file = File::open(path)?;
-    let there = file.metadata()?;
-    // A process id may have been used again since the path was found.
-    if inode.is_some() && inode != Some(there.ino() as u32) {
+fn enter(way: &Way, inode: Option<u32>) -> io::Result<()> {
+    let found = way.find();
+    // A process id may have been used again since the way was found, and where
+    // something was mounted may be something else.
+    if let Some(inode) = inode
+        && match &found {
+            Ok(found) => found.inode != u64::from(inode),
+            Err(error) => error.kind() == io::ErrorKind::InvalidInput,
+        }
+    {
         return Err(gone());
     }
-    // Staying needs no capability.
-    let here = fs::metadata("/proc/thread-self/ns/net")?;
-    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
+    let found = found?;
+    // Staying needs no capability. All namespaces are of one file system.
+    if fs::metadata("/proc/thread-self/ns/net")?.ino() == found.inode {
         return Ok(());
     }
     Ok(move_into_link_name_space(
-        file.as_fd(),
+        found.open()?.as_fd(),
         Some(LinkNameSpaceType::Network),
     )?)
 }

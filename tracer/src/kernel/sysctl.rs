@@ -258,7 +258,7 @@ mod tests {
             let tid = rustix::thread::gettid().as_raw_nonzero();
             let path = format!("/proc/self/task/{tid}/ns/net").into();
             let here = Namespace {
-                path,
+                way: netns::Way::Link(path),
                 ..netns::current().unwrap()
             };
             let [Some(of_host), Some(of_here), None] = &all_of_tcp(&[

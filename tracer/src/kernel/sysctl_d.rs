@@ -6,9 +6,10 @@
 //! `tracer/tests/kernel/sysctl_d.rs` holds them to what both programs do.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
+use super::open;
 use crate::knowledge::sysctls::dotted;
 
 /// The first that has a file of some name hides those of that name in the others.
@@ -111,7 +112,7 @@ impl Files {
             assignments: Vec::new(),
             unread: Vec::new(),
         };
-        let text = |path: &str| fs::read_to_string(root.join(path)).ok();
+        let text = |path: &str| io::read_to_string(open::regular(&root.join(path)).ok()?).ok();
         for path in by_name.into_values() {
             if let Some(text) = text(&path) {
                 let path = format!("/{path}");
@@ -324,6 +325,15 @@ mod tests {
             Files::read_for(Program::Procps, root.path()).setting(REUSE),
             None
         );
+    }
+
+    #[test]
+    fn a_fifo_is_not_waited_for() {
+        let root = host(&[("etc/sysctl.d/60-c.conf", "net.ipv4.tcp_tw_reuse=1")]);
+        let fifo = root.path().join("etc/sysctl.d/70-d.conf");
+        rustix::fs::mkfifoat(rustix::fs::CWD, fifo, rustix::fs::Mode::RUSR).unwrap();
+        let files = Files::read_for(Program::Procps, root.path());
+        assert_eq!(files.read, ["/etc/sysctl.d/60-c.conf"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rustix::net::{
 };
 
 use crate::kernel::clock;
-use crate::kernel::netns::{Namespace, cookie};
+use crate::kernel::netns::{Namespace, Way, cookie};
 use crate::kernel::requirements::Facts;
 use crate::kernel::tracer::{Tracer, Wanted};
 use crate::lab::netns::Netns;
@@ -364,7 +364,7 @@ pub(super) fn is_between(
 fn namespace(netns: &Netns) -> Namespace {
     Namespace {
         inode: netns.inode(),
-        path: netns.path(),
+        way: Way::Link(netns.path()),
         name: None,
         // While it is held its inode is nobody else's.
         cookie: None,

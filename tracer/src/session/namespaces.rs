@@ -1,8 +1,6 @@
 //! The network namespaces in scope: which there are, and what the ledger is
 //! told of each. It refuses to know their sockets.
 
-use std::os::unix::fs::MetadataExt;
-
 use anyhow::{Context, Result};
 use log::debug;
 use rustc_hash::FxHashMap;
@@ -78,7 +76,9 @@ impl Known {
         };
         // A quick search does not find what only a thorough one does.
         for known in &self.all {
-            if found.iter().all(|namespace| namespace.inode != known.inode) && leads_there(known) {
+            if found.iter().all(|namespace| namespace.inode != known.inode)
+                && netns::is_there(known)
+            {
                 found.push(known.clone());
             }
         }
@@ -99,7 +99,7 @@ impl Known {
         let Some(only) = &mut self.only else {
             return Ok(None);
         };
-        if !leads_there(only) {
+        if !netns::is_there(only) {
             let others = enumerate(Search::Everywhere)?;
             let other = others.into_iter().find(|other| other.inode == only.inode);
             self.lost_sight = other.is_none();
@@ -111,7 +111,7 @@ impl Known {
                 self.replaced = true;
                 return Ok(None);
             }
-            only.path = other.path;
+            only.way = other.way;
         }
         Ok(Some(only.clone()))
     }
@@ -119,15 +119,6 @@ impl Known {
 
 fn enumerate(search: Search) -> Result<Vec<Namespace>> {
     netns::enumerate(search).context("cannot list the network namespaces")
-}
-
-/// Whether its path is still a way into it. Where only the inode is known, to
-/// enter it would tell no more.
-fn leads_there(namespace: &Namespace) -> bool {
-    if namespace.cookie.is_some() {
-        return netns::within(namespace, || ()).is_ok();
-    }
-    std::fs::metadata(&namespace.path).is_ok_and(|file| file.ino() == u64::from(namespace.inode))
 }
 
 /// Tells the ledger what a namespace is like.

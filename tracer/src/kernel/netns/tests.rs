@@ -1,9 +1,11 @@
 //! Namespaces that each test makes for itself; they need root.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::*;
@@ -15,6 +17,13 @@ fn leave() -> u32 {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
         .expect("this test makes a network namespace and needs root for it");
     current().unwrap().inode
+}
+
+fn link(namespace: &Namespace) -> &str {
+    match &namespace.way {
+        Way::Link(path) => path.to_str().unwrap(),
+        Way::Mount { .. } => panic!("a link leads there: {namespace:?}"),
+    }
 }
 
 fn find(search: Search, inode: u32) -> Option<Namespace> {
@@ -46,7 +55,7 @@ fn finds_a_namespace_by_a_descriptor_rather_than_by_a_thread() {
     });
     let (inode, _) = told.recv().unwrap();
     let found = find(Search::Everywhere, inode).expect("a thread is in it");
-    assert!(found.path.to_str().unwrap().contains("/task/"), "{found:?}");
+    assert!(link(&found).contains("/task/"), "{found:?}");
     assert_eq!(
         visit(std::slice::from_ref(&found), |_| current().unwrap().inode).unwrap()[0]
             .as_ref()
@@ -59,7 +68,7 @@ fn finds_a_namespace_by_a_descriptor_rather_than_by_a_thread() {
     open.send(()).unwrap();
     let (_, descriptor) = told.recv().unwrap();
     let found = find(Search::Everywhere, inode).expect("a descriptor holds it");
-    assert!(found.path.to_str().unwrap().contains("/fd/"), "{found:?}");
+    assert!(link(&found).contains("/fd/"), "{found:?}");
     end.send(()).unwrap();
     thread.join().unwrap();
     assert_eq!(within(&found, || current().unwrap().inode).unwrap(), inode);
@@ -108,7 +117,10 @@ fn finds_bind_mounts_of_another_mount_namespace() {
     drop(input);
     assert!(child.wait().unwrap().success());
     let found = found.expect("its mount is in the mount namespace of a process");
-    assert!(found.path.to_str().unwrap().contains("/root/"), "{found:?}");
+    let Way::Mount { root, point } = &found.way else {
+        panic!("only a mount leads there: {found:?}");
+    };
+    assert!(root.ends_with("root") && point == file.path(), "{found:?}");
     assert_eq!((seen, found.name), (Some(inode), None));
 }
 
@@ -117,8 +129,10 @@ fn the_caller_stays_where_it_is() {
     let here = current().unwrap().inode;
     let inode = thread::spawn(|| {
         let mine = leave();
-        let host =
-            within_path(Path::new("/proc/self/ns/net"), || current().unwrap().inode).unwrap();
+        let host = within_way(&Way::Link("/proc/self/ns/net".into()), || {
+            current().unwrap().inode
+        })
+        .unwrap();
         assert_ne!(host, mine);
         assert_eq!(current().unwrap().inode, mine);
         host
@@ -134,7 +148,7 @@ fn another_of_the_same_inode_is_not_entered() {
             return;
         };
         let this = Namespace {
-            path: "/proc/self/ns/net".into(),
+            way: Way::Link("/proc/self/ns/net".into()),
             ..resolve("/proc/self/ns/net").unwrap().unwrap()
         };
         assert!(this.cookie.is_some_and(|of_host| of_host != cookie));
@@ -188,6 +202,20 @@ fn says_what_does_not_exist() {
         said("").contains("no network namespace is named \"\""),
         "{}",
         said("")
+    );
+}
+
+#[test]
+fn what_is_no_namespace_is_not_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    // Whoever opened this one would be told that it has no driver.
+    let device = directory.path().join("device");
+    let number = rustix::fs::makedev(511, 0);
+    mknodat(CWD, &device, FileType::CharacterDevice, Mode::RUSR, number).unwrap();
+    let said = resolve(device.to_str().unwrap()).unwrap_err();
+    assert_eq!(
+        said,
+        format!("{} is no network namespace; {WRITE}", device.display())
     );
 }
 

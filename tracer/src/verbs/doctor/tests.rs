@@ -5,7 +5,7 @@ use std::io;
 use super::report::{Boot, SCHEMA};
 use super::*;
 use crate::analysis::headroom::Buckets;
-use crate::kernel::netns::Namespace;
+use crate::kernel::netns::{Namespace, Way};
 use crate::kernel::requirements::Check;
 use crate::model::snapshot::{Exactness, Host};
 use crate::selftest::Trial;
@@ -31,7 +31,7 @@ fn sample() -> Report {
     ]);
     let namespace = |inode, name: Option<&str>| Namespace {
         inode,
-        path: "/proc/1/ns/net".into(),
+        way: Way::Link("/proc/1/ns/net".into()),
         name: name.map(Into::into),
         cookie: None,
     };
