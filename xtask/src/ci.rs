@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{output, run};
 use crate::toolchain::{Toolchain, root};
-use crate::{ebpf, instructions, say, setup, suite, vm};
+use crate::{ebpf, fuzz, instructions, say, setup, suite, vm};
 
-/// What the tests against the kernel call: a program, its Debian package, and
-/// what for.
-const NEEDED: [(&str, &str, &str); 3] = [
+/// What the tests against the kernel and the fuzzing call: a program, its Debian
+/// package, and what for.
+const NEEDED: [(&str, &str, &str); 4] = [
+    fuzz::COMPILER,
     ("ss", "iproute2", "counts sockets independently of twtrace"),
     ("nft", "nftables", "redirects a SYN for the test of TPROXY"),
     (
@@ -25,6 +26,9 @@ const NEEDED: [(&str, &str, &str); 3] = [
 
 /// One that is not the machine's, and long in use; `cargo xtask vm` runs them all.
 const OTHER_KERNEL: &str = "6.1";
+
+/// Of each target.
+const FUZZED_SECONDS: u64 = 60;
 
 pub(crate) fn ci(target: &Path) -> Result<()> {
     install(&NEEDED)?;
@@ -43,6 +47,8 @@ pub(crate) fn ci(target: &Path) -> Result<()> {
     instructions::instructions(target, false)?;
     heading("tests")?;
     suite::test(false)?;
+    heading("other people's bytes")?;
+    fuzz::fuzz(&toolchain, target, &fuzz::Options::all(FUZZED_SECONDS))?;
     heading("tests on another kernel")?;
     // The lane whose clock does not mind how busy the machine is.
     vm::vm(&[OTHER_KERNEL.to_owned()], &vm::LANES[..1], None, None)

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod command;
 mod ebpf;
+mod fuzz;
 mod instructions;
 mod rustc;
 mod setup;
@@ -102,7 +103,9 @@ enum Verb {
     },
     /// Move each offset, rename each symbol, drop each caller: the self-test must name it (needs root)
     Mutate,
-    /// Run all that a change must pass: format, links, lints, the object, the tests, one other kernel
+    /// Feed what reads other people's bytes with bytes that libFuzzer finds (needs a C++ compiler)
+    Fuzz(fuzz::Options),
+    /// Run all that a change must pass: format, links, lints, the object, the tests, fuzzing, one other kernel
     Ci,
 }
 
@@ -145,6 +148,7 @@ fn run(verb: &Verb) -> Result<()> {
         }
         Verb::Recording { duration, rate } => suite::recording(*duration, *rate),
         Verb::Mutate => suite::mutate(),
+        Verb::Fuzz(options) => fuzz::fuzz(&Toolchain::current()?, &target()?, options),
         Verb::Ci => ci::ci(&target()?),
     }
 }

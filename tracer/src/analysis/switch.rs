@@ -14,6 +14,9 @@ pub const ENOUGH: usize = 5;
 /// Of an estimate.
 const AT_LEAST: usize = 3;
 
+/// Those of a week; a recording may claim to be of any length.
+const MOST: usize = 4096;
+
 /// cron works by the minute: whole ones have the same share of it.
 const MINUTE: f64 = 60.0;
 
@@ -56,19 +59,14 @@ pub fn windows(before: Span, after: Span, gap_s: f64) -> Option<Windows> {
         let left = before.length() - measured;
         (left / (2.0 * measured + gap)).floor().max(0.0) as usize
     };
-    let minutes = (1..)
-        .map(|n| f64::from(n) * MINUTE)
-        .take_while(|measured| *measured <= after.length().min(before.length()))
-        .filter(|measured| fitting(*measured, gap_s) >= ENOUGH);
-    let (measured, gap) = minutes
-        .reduce(|best, longer| {
-            if fitting(longer, gap_s) >= WELCOME {
-                longer
-            } else {
-                best
-            }
-        })
-        .map(|measured| (measured, gap_s))
+    let fits = |measured: f64| {
+        measured <= after.length().min(before.length()) && fitting(measured, gap_s) >= ENOUGH
+    };
+    let welcome = WELCOME as f64;
+    let longest = (before.length() - welcome * gap_s) / (2.0 * welcome + 1.0);
+    let minutes = (longest.min(after.length()) / MINUTE).floor().max(1.0);
+    let (measured, gap) = Some((minutes * MINUTE, gap_s))
+        .filter(|&(measured, _)| fits(measured))
         .or_else(|| {
             // Too short for a verdict: closer together, to have a scale at all.
             let measured = before.length() / (2 * AT_LEAST + 1) as f64;
@@ -76,7 +74,7 @@ pub fn windows(before: Span, after: Span, gap_s: f64) -> Option<Windows> {
             (measured >= 1.0).then_some((measured, 0.0))
         })?;
     let enough = gap == gap_s || gap_s <= 0.0;
-    let most = if enough { usize::MAX } else { AT_LEAST };
+    let most = if enough { MOST } else { AT_LEAST };
     let real = Span::ending(before.to, measured);
     let mut placebos = Vec::new();
     let mut end = real.from;
@@ -149,6 +147,7 @@ mod tests {
             let found = of(before, after, gap).unwrap();
             assert_eq!(shape(&found), expected, "{before} {after} {gap}");
         }
+        assert_eq!(shape(&of(1e12, 60.0, 64.0).unwrap()), (60.0, MOST));
         assert_eq!(of(6.0, 100.0, 64.0), None);
         assert_eq!(of(1000.0, 0.5, 64.0), None);
     }

@@ -20,6 +20,14 @@ const MAGIC: u16 = 0xeb9f;
 /// deeper is broken or circular.
 const DEPTH: u32 = 32;
 
+/// Members looked at for one path: a hundred times what the largest structure
+/// has. Each anonymous member is gone through anew, so a small blob could ask for
+/// more than there is time for.
+const MEMBERS: u32 = 1 << 16;
+
+/// No name in the kernel is longer, and a blob may lack the byte that ends one.
+const LONGEST_NAME: usize = 512;
+
 mod kind {
     pub(super) const INT: u8 = 1;
     pub(super) const PTR: u8 = 2;
@@ -221,7 +229,8 @@ impl<'a> Btf<'a> {
         let Some(ids) = self.structures.get(structure.as_bytes()) else {
             return Err(Missing::Struct(structure.to_owned()));
         };
-        let found = ids.iter().find_map(|&id| self.follow(id, path));
+        let mut left = MEMBERS;
+        let found = ids.iter().find_map(|&id| self.follow(id, path, &mut left));
         let Some((bits, id, bitfield)) = found else {
             return Err(Missing::Member {
                 structure: structure.to_owned(),
@@ -268,23 +277,26 @@ impl<'a> Btf<'a> {
     }
 
     /// Bit offset of a path in a structure, its type, and whether it is a bit field.
-    fn follow(&self, id: u32, path: &str) -> Option<(u32, u32, bool)> {
+    fn follow(&self, id: u32, path: &str, left: &mut u32) -> Option<(u32, u32, bool)> {
         let mut at = (0u32, id, false);
         for name in path.split('.') {
-            let (bits, id, bitfield) = self.search(self.plain(at.1)?, name.as_bytes(), DEPTH)?;
+            let (bits, id, bitfield) =
+                self.search(self.plain(at.1)?, name.as_bytes(), DEPTH, left)?;
             at = (at.0.checked_add(bits)?, id, bitfield);
         }
         Some(at)
     }
 
     /// Finds a member by name, looking into anonymous members as C does.
-    fn search(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32, bool)> {
+    /// `left` is how many members may be looked at yet.
+    fn search(&self, id: u32, name: &[u8], depth: u32, left: &mut u32) -> Option<(u32, u32, bool)> {
         let depth = depth.checked_sub(1)?;
         let t = self.get(id)?;
         if t.kind != kind::STRUCT && t.kind != kind::UNION {
             return None;
         }
         for n in 0..t.count {
+            *left = left.checked_sub(1)?;
             let member = t.rest + n * 12;
             let named = word(self.types, member)?;
             let kind = word(self.types, member + 4)?;
@@ -298,8 +310,9 @@ impl<'a> Btf<'a> {
                 if self.string(named) == name {
                     return Some((bits, kind, bitfield));
                 }
-            } else if let Some((inner, id, bitfield)) =
-                self.plain(kind).and_then(|id| self.search(id, name, depth))
+            } else if let Some((inner, id, bitfield)) = self
+                .plain(kind)
+                .and_then(|id| self.search(id, name, depth, left))
             {
                 return Some((bits.checked_add(inner)?, id, bitfield));
             }
@@ -356,9 +369,10 @@ impl<'a> Btf<'a> {
         })
     }
 
-    /// Empty where the offset leads nowhere.
+    /// Empty where the offset leads nowhere, or to no name.
     fn string(&self, at: u32) -> &'a [u8] {
         let rest = self.strings.get(at as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(LONGEST_NAME)];
         let end = rest.iter().position(|&b| b == 0).unwrap_or(0);
         &rest[..end]
     }

@@ -87,7 +87,9 @@ pub fn read_named(namespaces: &[Namespace]) -> Vec<(Netns, Named)> {
         .collect()
 }
 
-fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named {
+/// The texts of the four files, as what is recorded of them.
+#[must_use]
+pub fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named {
     let tcp = TCP.map(|name| (name, column(snmp, "Tcp: ", name)));
     let ext = TCP_EXT.map(|name| (name, column(netstat, "TcpExt: ", name)));
     let gauge = |text, line, name| socket_stat(text, line, name).unwrap_or(0);
@@ -98,7 +100,8 @@ fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named {
             .filter_map(|(name, value)| Some((name, value?)))
             .collect(),
         minisockets: gauge(sockstat, "TCP:", "tw"),
-        full_sockets: gauge(sockstat, "TCP:", "inuse") + gauge(sockstat6, "TCP6:", "inuse"),
+        full_sockets: gauge(sockstat, "TCP:", "inuse")
+            .saturating_add(gauge(sockstat6, "TCP6:", "inuse")),
     }
 }
 
@@ -134,7 +137,7 @@ fn read_here(births: bool) -> io::Result<Counters> {
 
 /// The texts of the three files, as numbers; `from` and `to` are left 0. The
 /// error is the name of a counter that is not there.
-fn parse(
+pub fn parse(
     netstat: &str,
     sockstat: &str,
     sockstat6: &str,
@@ -146,14 +149,16 @@ fn parse(
         from: Moment(0),
         to: Moment(0),
         births: if births {
-            Some(ext("TW")? + ext("TWKilled")?)
+            // Words of the kernel that may have wrapped: only what they moved by counts.
+            Some(ext("TW")?.wrapping_add(ext("TWKilled")?))
         } else {
             None
         },
         reused_by_connect: ext("TWRecycled")?,
         overflowed: ext("TCPTimeWaitOverflow")?,
         minisockets: tcp("tw")?,
-        full_sockets: tcp("inuse")? + socket_stat(sockstat6, "TCP6:", "inuse").unwrap_or(0),
+        full_sockets: tcp("inuse")?
+            .saturating_add(socket_stat(sockstat6, "TCP6:", "inuse").unwrap_or(0)),
     })
 }
 

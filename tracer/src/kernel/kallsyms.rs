@@ -298,7 +298,13 @@ fn fields(line: &[u8]) -> Option<Fields<'_>> {
     let mut words = line
         .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty());
-    let address = u64::from_str_radix(str::from_utf8(words.next()?).ok()?, 16).ok()?;
+    let address = words.next()?;
+    // A number may begin with a sign, an address does not.
+    let digits = address
+        .iter()
+        .all(u8::is_ascii_hexdigit)
+        .then_some(address)?;
+    let address = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
     let kind = words.next()?;
     let name = words.next()?;
     let module = words

@@ -9,7 +9,7 @@ pub mod clock;
 pub mod counters;
 pub mod decode;
 pub mod kallsyms;
-mod mountinfo;
+pub mod mountinfo;
 pub mod netns;
 mod open;
 pub mod requirements;

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 /// One mount, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount {
+pub struct Mount {
     /// The part of the file system that is mounted; for a namespace `net:[INODE]`.
-    pub(crate) root: PathBuf,
-    pub(crate) point: PathBuf,
-    pub(crate) kind: String,
+    pub root: PathBuf,
+    pub point: PathBuf,
+    pub kind: String,
 }
 
 /// Mounts in the order of the file; lines of another form are passed over.
-pub(crate) fn parse(text: &[u8]) -> impl Iterator<Item = Mount> {
+pub fn parse(text: &[u8]) -> impl Iterator<Item = Mount> {
     text.split(|&b| b == b'\n').filter_map(|line| {
         let mut fields = line.split(|&b| b == b' ');
         let root = path(fields.nth(3)?);
@@ -47,6 +47,8 @@ fn path(field: &[u8]) -> PathBuf {
 }
 
 fn octal(digits: &[u8]) -> Option<u8> {
+    // A number may begin with a sign, an escape may not.
+    let digits = digits.iter().all(u8::is_ascii_digit).then_some(digits)?;
     u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok()
 }
 
@@ -88,5 +90,6 @@ broken line
     fn a_backslash_without_octal_digits_stays() {
         assert_eq!(path(b"/a\\9\\04"), PathBuf::from("/a\\9\\04"));
         assert_eq!(path(b"/a\\134b"), PathBuf::from("/a\\b"));
+        assert_eq!(path(b"/a\\+12"), PathBuf::from("/a\\+12"));
     }
 }

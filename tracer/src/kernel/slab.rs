@@ -37,10 +37,11 @@ pub fn read() -> Slabs {
     }
 }
 
-/// Size of an object, and of all slabs, of `tw_sock_TCP` and `tw_sock_TCPv6`.
-fn minisockets(slabinfo: &str, page: u64) -> Option<(u64, u64)> {
+/// Of the text of `/proc/slabinfo`: size of an object, and of all slabs, of `tw_sock_TCP` and `tw_sock_TCPv6`.
+#[must_use]
+pub fn minisockets(slabinfo: &str, page: u64) -> Option<(u64, u64)> {
     let mut size = None;
-    let mut total = 0;
+    let mut total = 0_u64;
     for line in slabinfo.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         // name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>
@@ -50,7 +51,8 @@ fn minisockets(slabinfo: &str, page: u64) -> Option<(u64, u64)> {
         }
         let number = |at: usize| words.get(at)?.parse::<u64>().ok();
         size = size.max(number(3));
-        total += number(14)? * number(5)? * page;
+        let slabs = number(14)?.checked_mul(number(5)?)?.checked_mul(page)?;
+        total = total.checked_add(slabs)?;
     }
     size.map(|size| (size, total))
 }

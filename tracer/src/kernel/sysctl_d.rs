@@ -106,28 +106,39 @@ impl Files {
                 }
             }
         }
+        let text = |path: &str| io::read_to_string(open::regular(&root.join(path)).ok()?).ok();
+        let texts = by_name
+            .into_values()
+            .filter_map(|path| Some((format!("/{path}"), text(&path)?)));
+        Files::of(program, texts, text(SYSCTL_CONF).as_deref())
+    }
+
+    /// Of the paths and texts of files in their order, and of the text of
+    /// `/etc/sysctl.conf` where there is one.
+    #[must_use]
+    pub fn of(
+        program: Program,
+        texts: impl IntoIterator<Item = (String, String)>,
+        sysctl_conf: Option<&str>,
+    ) -> Files {
         let mut files = Files {
             program,
             read: Vec::new(),
             assignments: Vec::new(),
             unread: Vec::new(),
         };
-        let text = |path: &str| io::read_to_string(open::regular(&root.join(path)).ok()?).ok();
-        for path in by_name.into_values() {
-            if let Some(text) = text(&path) {
-                let path = format!("/{path}");
-                parse(&text, &path, &mut files.assignments);
-                files.read.push(path);
-            }
+        for (path, text) in texts {
+            parse(&text, &path, &mut files.assignments);
+            files.read.push(path);
         }
-        if let Some(text) = text(SYSCTL_CONF) {
+        if let Some(text) = sysctl_conf {
             let path = format!("/{SYSCTL_CONF}");
             match program {
                 Program::Procps => {
-                    parse(&text, &path, &mut files.assignments);
+                    parse(text, &path, &mut files.assignments);
                     files.read.push(path);
                 }
-                Program::SystemdSysctl => parse(&text, &path, &mut files.unread),
+                Program::SystemdSysctl => parse(text, &path, &mut files.unread),
             }
         }
         files
@@ -206,30 +217,46 @@ fn matches(pattern: &str, key: &str) -> bool {
             .all(|(pattern, word)| matches_word(pattern.as_bytes(), word.as_bytes()))
 }
 
-fn matches_word(pattern: &[u8], word: &[u8]) -> bool {
-    match (pattern.split_first(), word.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            matches_word(rest, word)
-                || word
-                    .split_first()
-                    .is_some_and(|(_, later)| matches_word(pattern, later))
-        }
-        (Some((b'?', rest)), Some((_, later))) => matches_word(rest, later),
-        (Some((b'[', rest)), Some((&first, later))) => {
-            let Some(end) = rest.iter().skip(1).position(|&b| b == b']').map(|i| i + 1) else {
-                return first == b'[' && matches_word(rest, later);
+/// Takes time in proportion to both lengths: a file may hold any pattern.
+fn matches_word(mut pattern: &[u8], mut word: &[u8]) -> bool {
+    // What follows the last star, and the bytes that the star has not taken.
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        if let Some((b'*', rest)) = pattern.split_first() {
+            pattern = rest;
+            star = Some((rest, word));
+        } else if let Some(rest) = after_one(pattern, word) {
+            (pattern, word) = (rest, &word[1..]);
+        } else if pattern.is_empty() && word.is_empty() {
+            return true;
+        } else {
+            // What an earlier star could take besides, the last one can as well.
+            let Some((rest, [_, left @ ..])) = star else {
+                return false;
             };
-            let (set, rest) = (&rest[..end], &rest[end + 1..]);
-            let (negated, set) = match set.split_first() {
-                Some((b'!' | b'^', set)) => (true, set),
-                _ => (false, set),
-            };
-            is_in_set(set, first) != negated && matches_word(rest, later)
+            star = Some((rest, left));
+            (pattern, word) = (rest, left);
         }
-        (Some((a, rest)), Some((b, later))) => a == b && matches_word(rest, later),
-        _ => false,
     }
+}
+
+/// The pattern after what the first byte of the word matches; a star is not asked.
+fn after_one<'a>(pattern: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    let (&byte, (&first, rest)) = (word.first()?, pattern.split_first()?);
+    let set = || {
+        let end = rest.iter().skip(1).position(|&b| b == b']')? + 1;
+        Some((&rest[..end], &rest[end + 1..]))
+    };
+    let (matches, rest) = match first {
+        b'?' => (true, rest),
+        b'[' => match set() {
+            Some(([b'!' | b'^', set @ ..], rest)) => (!is_in_set(set, byte), rest),
+            Some((set, rest)) => (is_in_set(set, byte), rest),
+            None => (byte == b'[', rest),
+        },
+        _ => (first == byte, rest),
+    };
+    matches.then_some(rest)
 }
 
 fn is_in_set(mut set: &[u8], byte: u8) -> bool {
@@ -363,6 +390,14 @@ net.ipv4.tcp_tw_reuse_delay = 500
     }
 
     #[test]
+    fn many_stars_cost_no_more_time_and_no_stack() {
+        let word = "tcp_slow_start_after_idle_tcp_slow_start";
+        let slow = "*_".repeat(12) + "x";
+        assert!(!matches_word(slow.as_bytes(), word.as_bytes()));
+        assert!(matches_word("*".repeat(1 << 20).as_bytes(), b""));
+    }
+
+    #[test]
     fn words_match_as_in_glob() {
         for (pattern, word, does) in [
             ("*", "", true),
@@ -373,6 +408,10 @@ net.ipv4.tcp_tw_reuse_delay = 500
             ("[]]", "]", true),
             ("[", "[", true),
             ("?", "", false),
+            ("*a*b", "xaxbxab", true),
+            ("*a*b", "xaxbxa", false),
+            ("a**", "a", true),
+            ("x*[0-9]", "xx7", true),
         ] {
             assert_eq!(
                 matches_word(pattern.as_bytes(), word.as_bytes()),

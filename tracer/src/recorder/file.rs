@@ -133,15 +133,19 @@ impl Drop for Writer {
 /// The lines of a recording, read one after the other.
 pub fn open(path: &Path) -> Result<Lines<Box<dyn BufRead>>> {
     let cannot = || format!("cannot read {}", path.display());
-    let mut input = BufReader::new(File::open(path).with_context(cannot)?);
-    let zstd = input.fill_buf().with_context(cannot)?.starts_with(&MAGIC);
-    let input: Box<dyn BufRead> = if zstd {
-        let decoder = Decoder::with_buffer(input).with_context(cannot)?;
-        Box::new(BufReader::new(decoder))
-    } else {
-        Box::new(input)
-    };
+    let input = BufReader::new(File::open(path).with_context(cannot)?);
+    let input = unpacked(input).with_context(cannot)?;
     Lines::new(input).map_err(|error| anyhow!(error).context(cannot()))
+}
+
+/// What a file holds, decompressed where it is compressed.
+pub fn unpacked<'a>(mut file: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+    if file.fill_buf()?.starts_with(&MAGIC) {
+        let decoder = Decoder::with_buffer(file)?;
+        Ok(Box::new(BufReader::new(decoder)))
+    } else {
+        Ok(Box::new(file))
+    }
 }
 
 /// A recording as a whole.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 
 use super::live::{CANNOT_WRITE, styled};
-use crate::analysis::compare;
+use crate::analysis::compare::{self, Verdict};
 use crate::analysis::past::{self, Past, Refused};
 use crate::options::{At, CompareOptions};
 use crate::recorder::file;
@@ -18,30 +18,39 @@ use crate::render::live::PLAIN_WIDTH;
 
 pub fn run(options: &CompareOptions) -> Result<ExitCode> {
     let before = file::read(&options.before)?;
-    let past = match &options.after {
-        Some(after) => {
-            let after = file::read(after)?;
-            past::of_two(&before, &after)
-        }
-        None => past::of_one(&before, options.at.map(|at| elapsed(&before, at))),
-    };
-    let Past { plan, trial, notes } = past.or_else(|why| refused(options, &why))?;
-    let mut comparison = compare::compare(&plan, &trial);
-    comparison.notes.splice(0..0, notes);
-
+    let after = options.after.as_deref().map(file::read).transpose()?;
     let mut out = Vec::new();
-    if options.json {
-        comparison::json(&mut out, &comparison)?;
-    } else {
-        let styled = styled(&io::stdout(), options.color);
-        comparison::text(&mut out, &comparison, PLAIN_WIDTH, styled)?;
-    }
+    let styled = styled(&io::stdout(), options.color);
+    let verdict = write(&mut out, &before, after.as_ref(), options, styled)?;
     let mut stdout = io::stdout().lock();
     stdout
         .write_all(&out)
         .and_then(|()| stdout.flush())
         .context(CANNOT_WRITE)?;
-    Ok(ExitCode::from(comparison.verdict.exit_code()))
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// Writes what differs between two recordings, or within the one there is.
+pub fn write(
+    out: &mut Vec<u8>,
+    before: &Recording,
+    after: Option<&Recording>,
+    options: &CompareOptions,
+    styled: bool,
+) -> Result<Verdict> {
+    let past = match after {
+        Some(after) => past::of_two(before, after),
+        None => past::of_one(before, options.at.map(|at| elapsed(before, at))),
+    };
+    let Past { plan, trial, notes } = past.or_else(|why| refused(options, &why))?;
+    let mut comparison = compare::compare(&plan, &trial);
+    comparison.notes.splice(0..0, notes);
+    if options.json {
+        comparison::json(out, &comparison)?;
+    } else {
+        comparison::text(out, &comparison, PLAIN_WIDTH, styled)?;
+    }
+    Ok(comparison.verdict)
 }
 
 fn elapsed(recording: &Recording, at: At) -> f64 {

@@ -1,20 +1,37 @@
 //! `twtrace report`: reads a recording through and shows what it adds up to.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead, Write as _};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::live::{CANNOT_WRITE, styled};
 use crate::options::ReportOptions;
 use crate::recorder::file;
-use crate::recording::{Course, Line, Sum};
+use crate::recording::{Course, Line, Lines, Sum};
 use crate::render::line::stacked;
 use crate::render::live::PLAIN_WIDTH;
 use crate::render::report::{self, Report};
 
 pub fn run(options: &ReportOptions) -> Result<()> {
+    let lines = file::open(&options.file)?;
+    let mut out = Vec::new();
+    let styled = styled(&io::stdout(), options.color);
+    write(&mut out, lines, options, styled)?;
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(&out)
+        .and_then(|()| stdout.flush())
+        .context(CANNOT_WRITE)
+}
+
+/// Writes what the lines of `options.file` add up to.
+pub fn write(
+    out: &mut Vec<u8>,
+    mut lines: Lines<impl BufRead>,
+    options: &ReportOptions,
+    styled: bool,
+) -> Result<()> {
     let cannot = || format!("cannot read {}", options.file.display());
-    let mut lines = file::open(&options.file)?;
     let mut sum = Sum::default();
     let mut course = Course::default();
     let mut changes = Vec::new();
@@ -45,21 +62,17 @@ pub fn run(options: &ReportOptions) -> Result<()> {
         end: end.as_ref(),
         torn: lines.torn(),
     };
-    let mut out = io::stdout().lock();
     if options.json {
         let json = report::json(&report).context("cannot put the report as JSON")?;
-        return writeln!(out, "{json}").context(CANNOT_WRITE);
+        writeln!(out, "{json}")?;
+        return Ok(());
     }
-    let styled = styled(&io::stdout(), options.color);
-    let mut bytes = Vec::new();
     for line in stacked(
         report::plain(&report, options.states, PLAIN_WIDTH),
         PLAIN_WIDTH,
         None,
     ) {
-        line.write(&mut bytes, styled)?;
+        line.write(out, styled)?;
     }
-    out.write_all(&bytes)
-        .and_then(|()| out.flush())
-        .context(CANNOT_WRITE)
+    Ok(())
 }

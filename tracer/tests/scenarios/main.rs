@@ -1,6 +1,8 @@
 //! The ledger by scenarios: what happens to sockets, line by line, and what
 //! must come of it. `script.rs` says how to read them.
 
+#[path = "../identities/mod.rs"]
+mod identities;
 mod population;
 mod processes;
 mod properties;

@@ -213,6 +213,21 @@ fn a_circle_of_types_ends() {
     assert!(btf.member("s", "c", Width::Exactly(4)).is_err());
 }
 
+/// Each structure has the one before twice, so that the last has 2³⁰ members.
+#[test]
+fn members_within_members_are_not_gone_through_for_ever() {
+    let mut b = Builder::new();
+    b.aggregate(kind::STRUCT, "", &[("x", 0, 0, 0)]);
+    for n in 1..30 {
+        let name = if n == 29 { "s" } else { "" };
+        b.aggregate(kind::STRUCT, name, &[("", n, 0, 0), ("", n, 0, 0)]);
+    }
+    let blob = b.blob();
+    let btf = Btf::parse(&blob).unwrap();
+    assert_eq!(btf.member("s", "x", Width::Any), Ok(0));
+    assert!(btf.member("s", "y", Width::Any).is_err());
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(

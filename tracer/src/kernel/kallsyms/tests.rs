@@ -250,7 +250,8 @@ fn more_callers_than_there_is_room_for_are_refused() {
 
 #[test]
 fn lines_of_another_form_are_passed_over() {
-    let text = format!("\n \nnonsense\n12 T\nxyz T tcp_abort\n81 TT tcp_abort\n{SMALL}");
+    let text =
+        format!("\n \nnonsense\n12 T\nxyz T tcp_abort\n+81 T tcp_abort\n81 TT tcp_abort\n{SMALL}");
     assert_eq!(
         callers(&read(&text)).unwrap(),
         callers(&read(SMALL)).unwrap()
