@@ -30,6 +30,7 @@ pub(super) struct RecordArgs {
     /// Where to write; compressed by zstd if the name ends in .zst
     ///
     /// What is there already is written over, but not before the run has begun.
+    /// A new file is readable by its owner alone; one that is there keeps its mode.
     #[arg(long, short, value_name = "FILE", help_heading = SHOW)]
     output: PathBuf,
 

@@ -4,8 +4,10 @@
 //! A name that ends in `.zst` is compressed; a file is read as what it is, not
 //! as what it is called.
 
+mod create;
+
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -50,13 +52,7 @@ impl Writer {
     /// first line comes.
     pub fn open(path: &Path) -> Result<Writer> {
         let cannot = || format!("cannot write the recording {}", path.display());
-        let created = !path.exists();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .with_context(cannot)?;
+        let (file, created) = create::create(path).with_context(cannot)?;
         let zstd = path.extension().is_some_and(|extension| extension == "zst");
         let packer = if zstd {
             let mut encoder = Encoder::new(Vec::new(), LEVEL).with_context(cannot)?;

@@ -1,6 +1,8 @@
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 
 use jiff::Timestamp;
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use super::*;
 use crate::recording::{Header, Line, NamespaceSettings, SCHEMA, Sysctls};
@@ -110,6 +112,52 @@ fn what_is_there_stays_until_a_recording_begins() {
     let new = folder.path().join("new.jsonl");
     drop(Writer::open(&new).unwrap());
     assert!(!new.exists(), "a run that could not begin leaves no file");
+}
+
+#[test]
+fn a_new_file_is_for_its_owner_and_an_old_one_keeps_its_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let new = folder.path().join("new.jsonl");
+    let mut writer = Writer::open(&new).unwrap();
+    writer.write(&lines()[0]).unwrap();
+    assert_eq!(mode(&new), 0o600);
+
+    let old = folder.path().join("old.jsonl");
+    fs::write(&old, "").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+    let mut writer = Writer::open(&old).unwrap();
+    writer.write(&lines()[0]).unwrap();
+    assert_eq!(mode(&old), 0o640);
+}
+
+/// Needs root, to be two users.
+#[test]
+fn what_another_user_left_in_a_directory_for_all_is_not_written_into() {
+    let nobody = Some(65_534);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let target = folder.join("target");
+    fs::write(&target, "precious").unwrap();
+    symlink(&target, folder.join("link")).unwrap();
+    fs::write(folder.join("file"), "").unwrap();
+    mkfifoat(CWD, folder.join("fifo"), Mode::RUSR).unwrap();
+    for name in ["link", "file", "fifo"] {
+        lchown(folder.join(name), nobody, nobody).expect("this test needs root");
+    }
+    symlink(&target, folder.join("own")).unwrap();
+    let for_all = |mode| {
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for_all(0o1777);
+    for name in ["link", "file", "fifo"] {
+        let said = format!("{:#}", Writer::open(&folder.join(name)).unwrap_err());
+        assert!(said.contains("belongs to user 65534"), "{name}: {said}");
+    }
+    assert!(Writer::open(&folder.join("own")).is_ok());
+    for_all(0o755);
+    assert!(Writer::open(&folder.join("link")).is_ok());
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
 }
 
 #[test]
