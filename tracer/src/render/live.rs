@@ -13,11 +13,6 @@ use crate::render::text::{self, Earlier};
 /// Takes the snapshots of a run, in their order. Each is shown when the call returns.
 pub trait Snapshots {
     fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()>;
-
-    /// After the last one, however the run ended.
-    fn end(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Width of tables where no terminal says another.
@@ -65,9 +60,10 @@ pub struct Size {
 }
 
 /// Tables redrawn at the top of a terminal. What is on it when the run ends
-/// stays there.
+/// stays there, with the cursor below. The cursor is never hidden: no way of
+/// ending, a kill or a suspension included, has then to bring it back.
 #[derive(Debug)]
-pub struct Redrawn<W: Write, S> {
+pub struct Redrawn<W, S> {
     out: W,
     size: S,
     states: StateSet,
@@ -83,8 +79,6 @@ const HOME: &str = "\x1b[H";
 const CLEAR_SCREEN: &str = "\x1b[2J";
 const CLEAR_REST_OF_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
-const HIDE_CURSOR: &str = "\x1b[?25l";
-const SHOW_CURSOR: &str = "\x1b[?25h";
 
 impl<W: Write, S: FnMut() -> Size> Redrawn<W, S> {
     /// Shows the rows of `states`; `size` is asked before each drawing.
@@ -109,7 +103,6 @@ impl<W: Write, S: FnMut() -> Size> Snapshots for Redrawn<W, S> {
         let page = stacked(blocks, size.columns, Some(size.rows.saturating_sub(1)));
         let mut bytes = Vec::new();
         if !self.drawn {
-            bytes.extend_from_slice(HIDE_CURSOR.as_bytes());
             bytes.extend_from_slice(CLEAR_SCREEN.as_bytes());
             self.drawn = true;
         }
@@ -123,27 +116,6 @@ impl<W: Write, S: FnMut() -> Size> Snapshots for Redrawn<W, S> {
         bytes.extend_from_slice(CLEAR_BELOW.as_bytes());
         self.out.write_all(&bytes)?;
         self.out.flush()
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.drawn) {
-            self.out.write_all(SHOW_CURSOR.as_bytes())?;
-            self.out.flush()?;
-        }
-        Ok(())
-    }
-}
-
-impl<W: Write, S> Drop for Redrawn<W, S> {
-    /// A run that fails must not leave a terminal without its cursor. There is
-    /// nobody left to tell if even that cannot be written.
-    fn drop(&mut self) {
-        if self.drawn {
-            let _ = self
-                .out
-                .write_all(SHOW_CURSOR.as_bytes())
-                .and_then(|()| self.out.flush());
-        }
     }
 }
 

@@ -28,6 +28,7 @@ mod stage;
 mod story;
 mod sysctl_d;
 mod sysctls;
+mod terminal;
 mod truth;
 mod twtrace;
 
@@ -278,6 +279,11 @@ const TESTS: &[Test] = &[
         "errors::a_stalled_reader",
         Room::Calm,
         errors::a_stalled_reader,
+    ),
+    (
+        "terminal::keeps_its_cursor",
+        Room::Calm,
+        terminal::keeps_its_cursor,
     ),
     ("netns::an_end_is_told", Room::Any, netns::an_end_is_told),
     (
