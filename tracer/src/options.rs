@@ -219,6 +219,8 @@ pub struct RecordOptions {
     pub events: bool,
     /// What to run meanwhile; empty: nothing.
     pub command: Vec<OsString>,
+    /// As whom, by name or number; `None`: as who called sudo, or else as we are.
+    pub user: Option<String>,
     /// A power-of-two multiple of the page size.
     pub ring_bytes: u32,
 }

@@ -14,6 +14,8 @@ use crate::options::RecordOptions;
 /// start has gone, and what began since has been seen to its end.
 const DEFAULT_DURATION: Duration = Duration::from_secs(130);
 
+const RUN: &str = "What to run meanwhile";
+
 pub(super) const EXAMPLES: &str = "\
 Examples:
   twtrace record -o before.jsonl
@@ -57,6 +59,13 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     told: ToldArgs,
 
+    /// Run COMMAND as this user, a name or a number [default: who called sudo]
+    ///
+    /// With his groups, without any capability, and with HOME, USER, LOGNAME and
+    /// SHELL as `sudo -u` sets them. `--user root` keeps root where sudo was called.
+    #[arg(long, value_name = "USER", requires = "command", help_heading = RUN)]
+    user: Option<String>,
+
     /// What to run meanwhile, with its arguments; the recording ends with it
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -72,6 +81,7 @@ impl RecordArgs {
             duration: self.duration.or(default),
             events: self.events,
             command: self.command,
+            user: self.user,
             ring_bytes: self.ring.ring_size.0,
         };
         (Request::Record(options), self.told.log_level())

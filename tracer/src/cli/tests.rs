@@ -179,6 +179,14 @@ fn a_recording_lasts_two_lives_or_as_long_as_a_command() {
 }
 
 #[test]
+fn a_user_is_one_of_the_command() {
+    let user = record("record -o a --user alice -- sleep 5").user;
+    assert_eq!(user.as_deref(), Some("alice"));
+    assert_eq!(record("record -o a -- sleep 5").user, None);
+    assert!(Cli::try_parse_from(["twtrace", "record", "-o", "a", "--user", "alice"]).is_err());
+}
+
+#[test]
 fn a_lab_is_recorded_with_a_command_of_its_own() {
     let (_, verb) = lab("lab --rate 5 -- record -o a.jsonl -- sleep 5");
     let Request::Record(options) = verb else {

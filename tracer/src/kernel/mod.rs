@@ -18,3 +18,4 @@ mod stand_by;
 pub mod sysctl;
 pub mod sysctl_d;
 pub mod tracer;
+pub mod user;

@@ -4,14 +4,16 @@
 mod progress;
 mod running;
 
+use std::env;
 use std::io::{self, Write as _};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use tokio::sync::oneshot;
 
 use self::progress::Progress;
 use self::running::Running;
 use crate::kernel::requirements;
+use crate::kernel::user::{self, User};
 use crate::options::RecordOptions;
 use crate::recorder::file::Writer;
 use crate::recorder::{self, Contents};
@@ -21,6 +23,7 @@ use crate::units;
 
 /// Records until the time is over, the command has ended, or a signal asks to end.
 pub fn run(options: &RecordOptions) -> Result<()> {
+    let user = user(options)?;
     let facts = requirements::check(options.scope.netns.reach())?;
     let mut writer = Writer::open(&options.output)?;
     let plan = Plan {
@@ -50,7 +53,7 @@ pub fn run(options: &RecordOptions) -> Result<()> {
             // it cannot be started, what was in the file stays.
             Line::Header(_) => {
                 if let Some(ended) = ended.take() {
-                    command = Some(Running::start(&options.command, ended)?);
+                    command = Some(Running::start(&options.command, user.as_ref(), ended)?);
                 }
             }
             Line::Frame(frame) => progress.frame(frame),
@@ -82,6 +85,28 @@ pub fn run(options: &RecordOptions) -> Result<()> {
         progress.seen()
     )?;
     Ok(())
+}
+
+/// As whom the command is to run, unless as we are.
+fn user(options: &RecordOptions) -> Result<Option<User>> {
+    let Some(name) = options.command.first() else {
+        return Ok(None);
+    };
+    let chosen = options.user.as_deref().map(user::find).transpose();
+    let chosen = chosen.map_err(Error::msg)?;
+    if chosen.is_some() {
+        return Ok(chosen.filter(|user| !user.is_ourselves()));
+    }
+    let caller = user::who_called_sudo(|name| env::var_os(name)).map_err(Error::msg)?;
+    let caller = caller.filter(|user| !user.is_ourselves());
+    if let Some(caller) = &caller {
+        writeln!(
+            io::stderr(),
+            "running {} as {caller}, who called sudo; --user root runs it as root",
+            name.to_string_lossy()
+        )?;
+    }
+    Ok(caller)
 }
 
 /// Waits to be told. Where nobody is left who could tell, there was nothing to

@@ -31,6 +31,7 @@ mod sysctls;
 mod terminal;
 mod truth;
 mod twtrace;
+mod user;
 
 use std::sync::{PoisonError, RwLock};
 
@@ -200,6 +201,11 @@ const TESTS: &[Test] = &[
         "recording::a_command_that_is_not_there_is_told",
         Room::Calm,
         recording::a_command_that_is_not_there_is_told,
+    ),
+    (
+        "user::a_command_runs_as_who_called_sudo_or_as_asked",
+        Room::Calm,
+        user::a_command_runs_as_who_called_sudo_or_as_asked,
     ),
     ("lab::nothing_remains", Room::Calm, lab::nothing_remains),
     (

@@ -13,6 +13,8 @@ use log::warn;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
+use crate::kernel::user::User;
+
 /// How long it has to go after it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -24,13 +26,26 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts it; `ended` is told when it has ended.
-    pub(super) fn start(words: &[OsString], ended: oneshot::Sender<()>) -> Result<Running> {
+    /// Starts it, as another user if there is one; `ended` is told when it has ended.
+    pub(super) fn start(
+        words: &[OsString],
+        user: Option<&User>,
+        ended: oneshot::Sender<()>,
+    ) -> Result<Running> {
         let (name, arguments) = words.split_first().context("there is no command to run")?;
-        let mut child = Command::new(name)
-            .args(arguments)
-            .spawn()
-            .with_context(|| format!("cannot run {}", name.to_string_lossy()))?;
+        let mut command = Command::new(name);
+        command.args(arguments);
+        if let Some(user) = user {
+            user.runs(&mut command);
+        }
+        let mut child = command.spawn().with_context(|| {
+            let user = user.map(|user| format!(" as {user}"));
+            format!(
+                "cannot run {}{}",
+                name.to_string_lossy(),
+                user.unwrap_or_default()
+            )
+        })?;
         let process = Pid::from_raw(child.id().cast_signed())
             .ok_or(io::Error::from(io::ErrorKind::NotFound))
             .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
