@@ -4,6 +4,7 @@ use tracer::model::state_set::StateSet;
 use tracer::options::{At, Color, CompareOptions, ReportOptions};
 use tracer::recorder::file::unpacked;
 use tracer::recording::{Line, Lines, Recording};
+use tracer::render::terminal::Terminal;
 use tracer::verbs::{compare, report};
 
 /// A file, or two with a NUL between them: `report` of the first, `compare` of
@@ -24,7 +25,7 @@ pub fn recording(bytes: &[u8]) {
         };
         let mut out = Vec::new();
         let lines = lines(first).expect("it was read before");
-        if report::write(&mut out, lines, &options, false).is_ok() {
+        if report::write(&mut Terminal::new(&mut out, false), lines, &options).is_ok() {
             must_be_readable(&out, json);
         }
     }
@@ -49,7 +50,14 @@ pub fn recording(bytes: &[u8]) {
                 color: Color::Never,
             };
             let mut out = Vec::new();
-            if compare::write(&mut out, &before, after, &options, false).is_ok() {
+            if compare::write(
+                &mut Terminal::new(&mut out, false),
+                &before,
+                after,
+                &options,
+            )
+            .is_ok()
+            {
                 must_be_readable(&out, json);
             }
         }

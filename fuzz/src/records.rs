@@ -17,6 +17,7 @@ use tracer::model::snapshot::{Host, Scope, Snapshot};
 use tracer::model::state_set::StateSet;
 use tracer::recording::{Anchor, Cutter, Header, SCHEMA, Sum};
 use tracer::render::events::{Happenings as _, Json, Show, Text};
+use tracer::render::terminal::Terminal;
 use tracer::render::text;
 use tracer_common::wire::{SWEEP_BATCH, kind};
 
@@ -82,17 +83,15 @@ impl Session {
             moment: Moment(START),
             jiffies: JIFFIES,
         };
-        let show = Show {
-            netns: true,
-            styled: false,
-        };
+        let show = Show { netns: true };
+        let terminal = || Terminal::new(Vec::new(), false);
         Session {
             hz,
             now: START,
             ledger: Ledger::new(Config::new(tick, filter, Moment(START))),
             told: Told {
-                json: Json::new(Vec::new()),
-                text: Text::new(Vec::new(), TimeZone::UTC, show),
+                json: Json::new(terminal()),
+                text: Text::new(terminal(), TimeZone::UTC, show),
             },
             cutter: Cutter::default(),
             sum: Sum::default(),

@@ -20,6 +20,7 @@ use tracer::model::state_set::StateSet;
 use tracer::render::events::{self, Happenings, Show};
 use tracer::render::json::JsonLines;
 use tracer::render::live::{PlainTables, Snapshots};
+use tracer::render::terminal::Terminal;
 
 use crate::stream::{NETNS, Records, Stream};
 
@@ -202,21 +203,18 @@ fn events_json() -> Work {
 }
 
 fn events_text() -> Work {
-    let show = Show {
-        netns: true,
-        styled: false,
-    };
+    let show = Show { netns: true };
     told(move |out| Box::new(events::Text::new(out, TimeZone::UTC, show)))
 }
 
 /// What the ledger told of a load, as lines.
-fn told(lines: impl FnOnce(Nowhere) -> Box<dyn Happenings>) -> Work {
+fn told(lines: impl FnOnce(Terminal<Nowhere>) -> Box<dyn Happenings>) -> Work {
     let (mut ledger, stream, records) = steady();
     let mut happenings = Vec::new();
     apply(&mut ledger, &records, stream.now(), &mut |happening| {
         happenings.push(*happening);
     });
-    let mut lines = lines(Nowhere);
+    let mut lines = lines(Terminal::new(Nowhere, false));
     let noon: Timestamp = "2026-01-31T12:00:00Z".parse().expect("a time");
     Work::new(happenings.len() as u64, move || {
         for happening in &happenings {
@@ -236,8 +234,11 @@ fn live() -> Work {
     let snapshot: Snapshot = ledger.snapshot(frame(stream.now()), &mut |_| None);
     Work::new(1, move || {
         let shown: [Box<dyn Snapshots>; 2] = [
-            Box::new(JsonLines::new(Nowhere)),
-            Box::new(PlainTables::new(Nowhere, StateSet::default(), false)),
+            Box::new(JsonLines::new(Terminal::new(Nowhere, false))),
+            Box::new(PlainTables::new(
+                Terminal::new(Nowhere, false),
+                StateSet::default(),
+            )),
         ];
         for mut shown in shown {
             shown.snapshot(&snapshot).expect("nowhere takes everything");

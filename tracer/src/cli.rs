@@ -13,9 +13,10 @@ mod report;
 mod trial;
 mod values;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
 use crate::lab::shape::Shape;
@@ -26,6 +27,7 @@ use crate::options::{
     Color, CompareOptions, DEFAULT_RING_BYTES, DoctorOptions, EventsOptions, ExplainOptions,
     LiveForm, LiveOptions, NetnsChoice, RecordOptions, ReportOptions, Scope, TrialOptions,
 };
+use crate::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -206,6 +208,27 @@ impl Request {
             | Request::Compare(_) => None,
         }
     }
+}
+
+/// What a command line asks for; its first word is the program. The error has the
+/// words in it, and is what a terminal can be shown.
+pub fn request(
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<(Request, LevelFilter), clap::Error> {
+    let parse = |words: &[OsString]| Cli::try_parse_from(words).and_then(Cli::into_request);
+    let words: Vec<OsString> = words.into_iter().collect();
+    parse(&words).map_err(|error| {
+        // Inside an error, words and colours cannot be told apart any more.
+        let shown: Vec<OsString> = words
+            .iter()
+            .map(|word| printable::text(word.to_string_lossy()).into_owned().into())
+            .collect();
+        let unshown = "a word holds what cannot be shown, and cannot be what it is given for";
+        parse(&shown).map_or_else(
+            |error| error,
+            |_| Cli::command().error(error.kind(), unshown),
+        )
+    })
 }
 
 impl Cli {

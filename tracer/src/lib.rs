@@ -7,6 +7,8 @@ pub mod knowledge;
 pub mod lab;
 pub mod model;
 pub mod options;
+pub mod output;
+pub mod printable;
 pub mod recorder;
 pub mod recording;
 pub mod render;

@@ -1,36 +1,31 @@
 //! The binary: parse, dispatch, exit codes.
 
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::Parser as _;
 use log::LevelFilter;
-use tracer::cli::{Cli, Request};
-use tracer::{units, verbs};
+use tracer::cli::{self, Request};
+use tracer::{output, verbs};
 
 /// Something went wrong; 1 is kept for negative answers, 3 for undecided ones.
 const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    let (request, log_level) = Cli::parse()
-        .into_request()
-        .unwrap_or_else(|error| error.exit());
+    let (request, log_level) = cli::request(std::env::args_os()).unwrap_or_else(|e| e.exit());
     // Our own rooms, and those of the kernel side; libraries only warn.
     env_logger::Builder::new()
         .filter_level(log_level.min(LevelFilter::Warn))
         .filter_module("tracer", log_level)
         .filter_module("twtrace", log_level)
-        .format_target(false)
+        .format(output::log)
         .init();
     match perform(request) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // What a file of somebody else's says may be in it.
-            let error = units::printable_lines(&format!("{error:#}"));
-            let _ = writeln!(io::stderr(), "twtrace: {error}");
+            output::fail(&error);
             ExitCode::from(ERROR)
         }
     }
@@ -40,10 +35,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
     match request {
         Request::Live(options) => verbs::live::run(&options).map(|()| ExitCode::SUCCESS),
         Request::Events(options) => verbs::events::run(&options).map(|()| ExitCode::SUCCESS),
-        Request::Doctor(options) => {
-            anstream::ColorChoice::from(options.color).write_global();
-            verbs::doctor::run(&options)
-        }
+        Request::Doctor(options) => verbs::doctor::run(&options),
         Request::Explain(options) => verbs::explain::run(&options).map(|()| ExitCode::SUCCESS),
         Request::Record(options) => verbs::record::run(&options).map(|()| ExitCode::SUCCESS),
         Request::Report(options) => verbs::report::run(&options).map(|()| ExitCode::SUCCESS),
@@ -53,10 +45,7 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
              change in network namespaces of its own"
         ),
         Request::Lab { shape, verb } => match *verb {
-            Request::Trial(options) => {
-                anstream::ColorChoice::from(options.color).write_global();
-                verbs::trial::run(&shape, &options)
-            }
+            Request::Trial(options) => verbs::trial::run(&shape, &options),
             mut verb => verbs::lab::run(&shape, |lab| {
                 if let Some(scope) = verb.scope_mut() {
                     scope.netns = lab.within(&scope.netns);

@@ -1,7 +1,8 @@
 //! Numbers and names as people read them at three in the morning.
 //!
-//! Thousands are separated, a share is only 0 or 100 % when it is exactly that,
-//! and nothing a process calls itself can steer the terminal.
+//! Thousands are separated, and a share is only 0 or 100 % when it is exactly
+//! that. Names stay as they are: what shows them makes them safe
+//! ([`crate::printable`]).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -180,24 +181,7 @@ pub fn comm(bytes: &[u8; 16]) -> String {
 /// A network namespace by its name, or by its inode where it has none.
 #[must_use]
 pub fn namespace(inode: u32, name: Option<&str>) -> String {
-    name.map_or_else(|| inode.to_string(), printable)
-}
-
-/// A name somebody else chose, safe for a terminal and for a line of text.
-#[must_use]
-pub fn printable(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
-}
-
-/// The same of several lines.
-#[must_use]
-pub fn printable_lines(text: &str) -> String {
-    text.split('\n')
-        .map(printable)
-        .collect::<Vec<_>>()
-        .join("\n")
+    name.map_or_else(|| inode.to_string(), str::to_owned)
 }
 
 /// At most `width` characters, with `…` in the place of what was cut out of
@@ -300,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_cannot_steer_the_terminal() {
+    fn a_process_is_called_what_comes_before_the_nul() {
         assert_eq!(
             comm(b"curl\0garbage....."[..16].try_into().unwrap()),
             "curl"
@@ -310,7 +294,6 @@ mod tests {
             comm(b"\xff\xfe\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
             "\u{fffd}\u{fffd}"
         );
-        assert_eq!(printable("a\x1b[2Jb\nc"), "a?[2Jb?c");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tracer::analysis::compare::{Pair, Plan, Replica, SysctlChanged, Trial, compare};
 use tracer::analysis::phase::Phase;
 use tracer::render::comparison;
+use tracer::render::terminal::Terminal;
 
 const NOISE: [f64; 16] = [
     1.006, 0.993, 0.998, 1.011, 1.002, 0.989, 1.004, 0.997, 0.994, 1.008, 1.001, 0.996, 1.009,
@@ -44,7 +45,8 @@ fn phase(name: String, seconds: f64, noise: f64, readings: &[(&str, f64, f64)]) 
 
 fn page(plan: &Plan, trial: &Trial) -> String {
     let mut out = Vec::new();
-    comparison::text(&mut out, &compare(plan, trial), 80, false).unwrap();
+    let lines = comparison::text(&compare(plan, trial), 80);
+    Terminal::new(&mut out, false).page(&lines).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -179,7 +181,9 @@ fn printed() -> Vec<Value> {
         .into_iter()
         .map(|(plan, trial)| {
             let mut out = Vec::new();
-            comparison::json(&mut out, &compare(plan, trial)).unwrap();
+            Terminal::new(&mut out, false)
+                .json(&compare(plan, trial))
+                .unwrap();
             assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
             serde_json::from_slice(&out).unwrap()
         })

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracer::model::event::Moment;
 use tracer::model::snapshot::Lost;
 use tracer::render::events::{Happenings, Json, Show, Text};
+use tracer::render::terminal::Terminal;
 
 /// The calendar at that moment, if the story began at noon.
 fn time(at: Moment) -> Timestamp {
@@ -33,55 +34,41 @@ fn tell(sink: &mut dyn Happenings) {
     sink.flush().unwrap();
 }
 
-fn text(show: Show) -> String {
+fn text(netns: bool, styled: bool) -> String {
     let mut out = Vec::new();
-    tell(&mut Text::new(&mut out, TimeZone::UTC, show));
+    let terminal = Terminal::new(&mut out, styled);
+    tell(&mut Text::new(terminal, TimeZone::UTC, Show { netns }));
     String::from_utf8(out).unwrap()
 }
 
 #[test]
 fn lines_for_people() {
-    insta::assert_snapshot!(text(Show {
-        netns: false,
-        styled: false
-    }));
+    insta::assert_snapshot!(text(false, false));
 }
 
 #[test]
 fn lines_for_people_with_namespaces() {
-    insta::assert_snapshot!(text(Show {
-        netns: true,
-        styled: false
-    }));
+    insta::assert_snapshot!(text(true, false));
 }
 
 #[test]
 fn lines_for_programs() {
     let mut out = Vec::new();
-    tell(&mut Json::new(&mut out));
+    tell(&mut Json::new(Terminal::new(&mut out, false)));
     insta::assert_snapshot!(String::from_utf8(out).unwrap());
 }
 
 #[test]
 fn colours_change_no_word() {
-    let styled = text(Show {
-        netns: true,
-        styled: true,
-    });
-    let plain = text(Show {
-        netns: true,
-        styled: false,
-    });
+    let styled = text(true, true);
+    let plain = text(true, false);
     assert_ne!(styled, plain);
     assert_eq!(anstream::adapter::strip_str(&styled).to_string(), plain);
 }
 
 #[test]
 fn a_name_cannot_steer_the_terminal() {
-    let plain = text(Show {
-        netns: true,
-        styled: false,
-    });
+    let plain = text(true, false);
     assert!(!plain.contains('\u{1b}'), "{plain}");
-    assert!(plain.contains("ev?[2Jil"), "{plain}");
+    assert!(plain.contains("ev\u{fffd}[2Jil"), "{plain}");
 }

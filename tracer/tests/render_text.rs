@@ -5,10 +5,11 @@ mod invented;
 use tracer::model::snapshot::Snapshot;
 use tracer::model::state_set::StateSet;
 use tracer::render::live::{PlainTables, Redrawn, Size, Snapshots};
+use tracer::render::terminal::Terminal;
 
 fn plain(snapshots: &[Snapshot], states: &str) -> String {
     let mut out = Vec::new();
-    let mut sink = PlainTables::new(&mut out, states.parse().unwrap(), false);
+    let mut sink = PlainTables::new(Terminal::new(&mut out, false), states.parse().unwrap());
     for snapshot in snapshots {
         sink.snapshot(snapshot).unwrap();
     }
@@ -18,7 +19,11 @@ fn plain(snapshots: &[Snapshot], states: &str) -> String {
 /// What a terminal of this size shows after these snapshots.
 fn screen(snapshots: &[Snapshot], columns: usize, rows: usize) -> String {
     let mut out = Vec::new();
-    let mut sink = Redrawn::new(&mut out, || Size { columns, rows }, StateSet::ALL, false);
+    let mut sink = Redrawn::new(
+        Terminal::new(&mut out, false),
+        || Size { columns, rows },
+        StateSet::ALL,
+    );
     for snapshot in snapshots {
         sink.snapshot(snapshot).unwrap();
     }
@@ -159,15 +164,11 @@ fn no_terminal_gets_more_than_fits_it() {
 #[test]
 fn a_terminal_keeps_its_cursor_and_its_past() {
     let mut out = Vec::new();
-    let mut sink = Redrawn::new(
-        &mut out,
-        || Size {
-            columns: 80,
-            rows: 24,
-        },
-        StateSet::ALL,
-        true,
-    );
+    let size = || Size {
+        columns: 80,
+        rows: 24,
+    };
+    let mut sink = Redrawn::new(Terminal::new(&mut out, true), size, StateSet::ALL);
     sink.snapshot(&invented::busy()).unwrap();
     let all = String::from_utf8(out).unwrap();
     assert!(!all.contains("\x1b[?"), "a mode is changed: {all}");
@@ -177,7 +178,7 @@ fn a_terminal_keeps_its_cursor_and_its_past() {
 #[test]
 fn colours_change_no_word() {
     let mut out = Vec::new();
-    PlainTables::new(&mut out, StateSet::ALL, true)
+    PlainTables::new(Terminal::new(&mut out, true), StateSet::ALL)
         .snapshot(&invented::lossy())
         .unwrap();
     let styled = String::from_utf8(out).unwrap();

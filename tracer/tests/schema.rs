@@ -11,6 +11,7 @@ use tracer::model::snapshot::Lost;
 use tracer::render::events::{Happenings, Json};
 use tracer::render::json::JsonLines;
 use tracer::render::live::Snapshots;
+use tracer::render::terminal::Terminal;
 
 fn snapshots() -> Validator {
     validator(include_str!("../../docs/schema/snapshot-1.json"))
@@ -30,7 +31,7 @@ fn must_not_fit(validator: &Validator, value: &Value, why: &str) {
 /// The lines as they are printed, parsed.
 fn printed_snapshots() -> Vec<Value> {
     let mut out = Vec::new();
-    let mut sink = JsonLines::new(&mut out);
+    let mut sink = JsonLines::new(Terminal::new(&mut out, false));
     for snapshot in [invented::busy(), invented::quiet(), invented::lossy()] {
         sink.snapshot(&snapshot).unwrap();
     }
@@ -39,7 +40,7 @@ fn printed_snapshots() -> Vec<Value> {
 
 fn printed_events() -> Vec<Value> {
     let mut out = Vec::new();
-    let mut sink = Json::new(&mut out);
+    let mut sink = Json::new(Terminal::new(&mut out, false));
     let time = "2026-01-31T12:00:00.000123Z".parse().unwrap();
     for happening in invented::happenings() {
         let cgroup = happening.owner.map(|_| "/system.slice/x.service");

@@ -267,7 +267,7 @@ fn differences(before: &Recording, after: &Recording) -> Refused {
         if one != other {
             let told = |text: &str| match text {
                 "" => "none".to_owned(),
-                text => units::printable(text),
+                text => text.to_owned(),
             };
             refused.push(format!(
                 "the {what} is not the same ({} and {}): {why}",

@@ -20,6 +20,7 @@ use crate::model::happening::Happening;
 use crate::model::snapshot::Snapshot;
 use crate::recording::{Anchor, Cutter, End, Ended, Header, Kernel, Line, SCHEMA};
 use crate::render::events::{Happenings as _, Json};
+use crate::render::terminal::Terminal;
 use crate::session::{self, More, Names, Plan, Sink, Taken};
 
 /// What a recording is to hold besides the frames.
@@ -48,7 +49,7 @@ pub fn run(
         frames: 0,
         settings: Settings::default(),
         counted: BTreeMap::new(),
-        events: Json::new(Vec::new()),
+        events: Json::new(Terminal::new(Vec::new(), false)),
         last: None,
         namespaces: Vec::new(),
     };

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::printable;
+
 use super::{End, Frame, Header, NamespaceSettings, SysctlChange};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +43,6 @@ impl Line {
 }
 
 fn write_kind<T: Serialize>(out: &mut impl Write, kind: &str, value: &T) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Kinded { kind, value })?;
+    printable::write_json(&mut *out, &Kinded { kind, value })?;
     out.write_all(b"\n")
 }

@@ -10,8 +10,6 @@ use std::io::{self, BufRead, Read as _};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::units;
-
 use super::{End, Frame, Header, Line, NamespaceSettings, SCHEMA, SysctlChange, Sysctls};
 
 /// A recording as a whole. One of a day takes about a gigabyte: what can be
@@ -201,7 +199,7 @@ impl<R: BufRead> Lines<R> {
     fn stop(&mut self, why: &str) -> Option<Result<Line, ReadError>> {
         self.torn = Some(Torn {
             line: self.line,
-            why: units::printable(why),
+            why: why.to_owned(),
         });
         None
     }

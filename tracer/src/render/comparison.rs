@@ -1,11 +1,9 @@
-//! A comparison as a page of text, and as one JSON object.
+//! A comparison as a page of text; its JSON is the value itself.
 //!
 //! The verdict first, then what decided it with every phase as a dot, then what
 //! else moved, and what the phases were like. It judges nothing.
 
 mod strip;
-
-use std::io::{self, Write};
 
 use crate::analysis::compare::words::{self, number};
 use crate::analysis::compare::{Compared, Comparison, Design, Finding, PhaseReport, Role, Verdict};
@@ -14,12 +12,8 @@ use crate::render::line::{Block, Line, Tone, stacked, wrapped};
 use crate::units;
 
 /// All of it, below one another.
-pub fn text(
-    out: &mut dyn Write,
-    comparison: &Comparison,
-    width: usize,
-    styled: bool,
-) -> io::Result<()> {
+#[must_use]
+pub fn text(comparison: &Comparison, width: usize) -> Vec<Line> {
     let mut blocks = vec![
         head(comparison, width),
         how(comparison, width),
@@ -27,16 +21,7 @@ pub fn text(
     ];
     blocks.extend(also_moved(comparison, width));
     blocks.push(phases(comparison, width));
-    for line in stacked(blocks, width, None) {
-        line.write(out, styled)?;
-    }
-    Ok(())
-}
-
-/// `twtrace.comparison/1`, on one line.
-pub fn json(out: &mut dyn Write, comparison: &Comparison) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, comparison)?;
-    out.write_all(b"\n")
+    stacked(blocks, width, None)
 }
 
 fn head(comparison: &Comparison, width: usize) -> Block {
@@ -62,7 +47,7 @@ fn how(comparison: &Comparison, width: usize) -> Block {
     for change in &comparison.sysctls_changed {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
         let place = match (&change.name, change.netns) {
-            (Some(name), _) => format!(" (namespace {})", units::printable(name)),
+            (Some(name), _) => format!(" (namespace {name})"),
             (None, Some(inode)) => format!(" (namespace {inode})"),
             (None, None) => String::new(),
         };
@@ -70,9 +55,9 @@ fn how(comparison: &Comparison, width: usize) -> Block {
             Tone::Strong,
             &format!(
                 "{}: {} -> {}{place}",
-                units::printable(&change.key),
-                units::printable(&value(&change.before)),
-                units::printable(&value(&change.after))
+                change.key,
+                value(&change.before),
+                value(&change.after)
             ),
             width,
             2,

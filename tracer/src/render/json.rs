@@ -4,29 +4,22 @@ use std::io::{self, Write};
 
 use crate::model::snapshot::Snapshot;
 use crate::render::live::Snapshots;
+use crate::render::terminal::Terminal;
 
 /// One line a snapshot, each written at once and whole.
 #[derive(Debug)]
 pub struct JsonLines<W> {
-    out: W,
-    line: Vec<u8>,
+    out: Terminal<W>,
 }
 
 impl<W: Write> JsonLines<W> {
-    pub fn new(out: W) -> JsonLines<W> {
-        JsonLines {
-            out,
-            line: Vec::new(),
-        }
+    pub fn new(out: Terminal<W>) -> JsonLines<W> {
+        JsonLines { out }
     }
 }
 
 impl<W: Write> Snapshots for JsonLines<W> {
     fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, snapshot)?;
-        self.line.push(b'\n');
-        self.out.write_all(&self.line)?;
-        self.out.flush()
+        self.out.json(snapshot)
     }
 }

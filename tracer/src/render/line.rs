@@ -2,11 +2,14 @@
 //!
 //! A line knows its width without its colours, so that columns can be laid
 //! out first and coloured when they are written. Tones are few: what is wrong
-//! must be the brightest thing on the screen.
+//! must be the brightest thing on the screen. Whatever text comes in is made
+//! safe for a terminal ([`printable`]): colours are the only escapes in a line.
 
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+
+use crate::printable;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
@@ -34,17 +37,19 @@ impl Tone {
     }
 }
 
+/// Pieces of printable text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line(Vec<(Tone, String)>);
 
 impl Line {
     #[must_use]
     pub fn of(tone: Tone, text: impl Into<String>) -> Line {
-        Line(vec![(tone, text.into())])
+        Line::default().and(tone, text)
     }
 
     pub fn push(&mut self, tone: Tone, text: impl Into<String>) {
-        self.0.push((tone, text.into()));
+        let text: String = text.into();
+        self.0.push((tone, printable::text(text).into_owned()));
     }
 
     #[must_use]

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use crate::model::snapshot::Snapshot;
 use crate::model::state_set::StateSet;
 use crate::render::line::{Line, stacked};
+use crate::render::terminal::Terminal;
 use crate::render::text::{self, Earlier};
 
 /// Takes the snapshots of a run, in their order. Each is shown when the call returns.
@@ -21,19 +22,17 @@ pub const PLAIN_WIDTH: usize = 80;
 /// The whole table, once a snapshot.
 #[derive(Debug)]
 pub struct PlainTables<W> {
-    out: W,
+    out: Terminal<W>,
     states: StateSet,
-    styled: bool,
     earlier: Option<Earlier>,
 }
 
 impl<W: Write> PlainTables<W> {
     /// Shows the rows of `states`.
-    pub fn new(out: W, states: StateSet, styled: bool) -> PlainTables<W> {
+    pub fn new(out: Terminal<W>, states: StateSet) -> PlainTables<W> {
         PlainTables {
             out,
             states,
-            styled,
             earlier: None,
         }
     }
@@ -48,7 +47,7 @@ impl<W: Write> Snapshots for PlainTables<W> {
         }
         page.extend(stacked(blocks, PLAIN_WIDTH, None));
         self.earlier = Some(Earlier::of(snapshot));
-        write_all(&mut self.out, &page, self.styled)
+        self.out.page(&page)
     }
 }
 
@@ -64,10 +63,9 @@ pub struct Size {
 /// ending, a kill or a suspension included, has then to bring it back.
 #[derive(Debug)]
 pub struct Redrawn<W, S> {
-    out: W,
+    out: Terminal<W>,
     size: S,
     states: StateSet,
-    styled: bool,
     earlier: Option<Earlier>,
     drawn: bool,
 }
@@ -77,17 +75,16 @@ pub struct Redrawn<W, S> {
 /// What scrolled out of the window is the user's, and stays.
 const HOME: &str = "\x1b[H";
 const CLEAR_SCREEN: &str = "\x1b[2J";
-const CLEAR_REST_OF_LINE: &str = "\x1b[K";
+pub(super) const CLEAR_REST_OF_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 impl<W: Write, S: FnMut() -> Size> Redrawn<W, S> {
     /// Shows the rows of `states`; `size` is asked before each drawing.
-    pub fn new(out: W, size: S, states: StateSet, styled: bool) -> Redrawn<W, S> {
+    pub fn new(out: Terminal<W>, size: S, states: StateSet) -> Redrawn<W, S> {
         Redrawn {
             out,
             size,
             states,
-            styled,
             earlier: None,
             drawn: false,
         }
@@ -108,22 +105,13 @@ impl<W: Write, S: FnMut() -> Size> Snapshots for Redrawn<W, S> {
         }
         bytes.extend_from_slice(HOME.as_bytes());
         for line in &page {
-            line.write(&mut bytes, self.styled)?;
+            line.write(&mut bytes, self.out.is_styled())?;
             bytes.pop();
             bytes.extend_from_slice(CLEAR_REST_OF_LINE.as_bytes());
             bytes.push(b'\n');
         }
         bytes.extend_from_slice(CLEAR_BELOW.as_bytes());
-        self.out.write_all(&bytes)?;
+        self.out.verbatim(&bytes)?;
         self.out.flush()
     }
-}
-
-fn write_all(out: &mut dyn Write, lines: &[Line], styled: bool) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    for line in lines {
-        line.write(&mut bytes, styled)?;
-    }
-    out.write_all(&bytes)?;
-    out.flush()
 }

@@ -11,4 +11,5 @@ pub mod json;
 pub mod line;
 pub mod live;
 pub mod report;
+pub mod terminal;
 pub mod text;

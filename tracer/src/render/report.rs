@@ -73,7 +73,7 @@ fn ended(report: &Report<'_>) -> Option<String> {
     let command = report.header.command.as_ref().map(|words| words.join(" "));
     Some(match (command, &end.command_status) {
         (Some(command), Some(status)) => {
-            format!("{why}: {} ended with {status}", units::printable(&command))
+            format!("{why}: {command} ended with {status}")
         }
         _ => why.to_owned(),
     })
@@ -140,15 +140,15 @@ fn changes(changes: &[SysctlChange], width: usize) -> Option<Block> {
     let mut lines = vec![Line::of(Tone::Strong, "SET MEANWHILE")];
     for change in changes {
         let place = match &change.name {
-            Some(name) => units::printable(name),
+            Some(name) => name.clone(),
             None => change.netns.to_string(),
         };
         let text = format!(
             "after {} in netns {place}: {} {} -> {}",
             units::seconds(change.elapsed_s),
             change.key,
-            units::printable(&change.before),
-            units::printable(&change.after)
+            change.before,
+            change.after
         );
         lines.extend(wrapped(Tone::Plain, &text, width, 2));
     }
@@ -160,14 +160,14 @@ fn unsigned(n: i64) -> u64 {
 }
 
 /// `twtrace.snapshot/1` of the whole run, and what else the recording tells.
-#[derive(Serialize)]
-struct Json<'a> {
+#[derive(Debug, Serialize)]
+pub struct Json<'a> {
     #[serde(flatten)]
     snapshot: &'a Snapshot,
     recording: About<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct About<'a> {
     began: jiff::Timestamp,
     frames: u64,
@@ -183,9 +183,9 @@ struct About<'a> {
     sysctls_changed: &'a [SysctlChange],
 }
 
-/// One line.
-pub fn json(report: &Report<'_>) -> serde_json::Result<String> {
-    serde_json::to_string(&Json {
+#[must_use]
+pub fn json<'a>(report: &Report<'a>) -> Json<'a> {
+    Json {
         snapshot: report.snapshot,
         recording: About {
             began: report.header.time,
@@ -196,5 +196,5 @@ pub fn json(report: &Report<'_>) -> serde_json::Result<String> {
             torn: report.torn.map(ToString::to_string),
             sysctls_changed: report.changes,
         },
-    })
+    }
 }

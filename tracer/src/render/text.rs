@@ -122,13 +122,13 @@ fn about(snapshot: &Snapshot) -> Vec<String> {
         parts.push("exact, nothing lost".to_owned());
     }
     parts.extend([
-        units::printable(&snapshot.host.name),
+        snapshot.host.name.clone(),
         snapshot.host.kernel.clone(),
         format!("{:.0}", snapshot.time),
         format!("after {}", units::roughly(snapshot.elapsed_s)),
     ]);
     if snapshot.scope.netns != "all" {
-        parts.push(format!("netns {}", units::printable(&snapshot.scope.netns)));
+        parts.push(format!("netns {}", snapshot.scope.netns));
     }
     if !snapshot.scope.filter.is_empty() {
         parts.push(format!("only {}", snapshot.scope.filter));

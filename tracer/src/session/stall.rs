@@ -4,16 +4,16 @@
 //! stopped: `| less`, a terminal held by Ctrl-S. A signal that asks it to end
 //! would then wait as well. Somebody else listens to it here.
 
-use std::io::{self, Write as _};
 use std::process;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+
+use crate::output;
 
 /// How long after the signal a run may take to end by itself: a last look at the
 /// machine takes a second where it has hundreds of namespaces.
@@ -88,16 +88,12 @@ impl Drop for Guard {
 
 /// What is attached goes with the process, however that ends.
 fn leave() {
-    let stderr = io::stderr();
-    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
     // The reader who has stopped may be that of the errors as well.
-    let now = Timespec::default();
-    if poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0) {
-        let _ = writeln!(
-            &stderr,
+    if output::errors_are_taken() {
+        let _ = output::say(&format!(
             "twtrace: nobody takes the output; ended {} s after the signal, with its last lines unsaid",
             PATIENCE.as_secs()
-        );
+        ));
     }
     process::exit(ERROR);
 }

@@ -1,42 +1,37 @@
 //! `twtrace compare`: what differs between before and after, with a verdict in
 //! words. It reads the recordings and prints; what is made of them is analysis.
 
-use std::io::{self, Write as _};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 
-use super::live::{CANNOT_WRITE, styled};
+use super::live::CANNOT_WRITE;
 use crate::analysis::compare::{self, Verdict};
 use crate::analysis::past::{self, Past, Refused};
 use crate::options::{At, CompareOptions};
+use crate::output;
 use crate::recorder::file;
 use crate::recording::Recording;
 use crate::render::comparison;
 use crate::render::live::PLAIN_WIDTH;
+use crate::render::terminal::Terminal;
 
 pub fn run(options: &CompareOptions) -> Result<ExitCode> {
     let before = file::read(&options.before)?;
     let after = options.after.as_deref().map(file::read).transpose()?;
-    let mut out = Vec::new();
-    let styled = styled(&io::stdout(), options.color);
-    let verdict = write(&mut out, &before, after.as_ref(), options, styled)?;
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(&out)
-        .and_then(|()| stdout.flush())
-        .context(CANNOT_WRITE)?;
+    let mut out = output::stdout(options.color);
+    let verdict = write(&mut out, &before, after.as_ref(), options)?;
     Ok(ExitCode::from(verdict.exit_code()))
 }
 
 /// Writes what differs between two recordings, or within the one there is.
 pub fn write(
-    out: &mut Vec<u8>,
+    out: &mut Terminal<impl Write>,
     before: &Recording,
     after: Option<&Recording>,
     options: &CompareOptions,
-    styled: bool,
 ) -> Result<Verdict> {
     let past = match after {
         Some(after) => past::of_two(before, after),
@@ -45,11 +40,12 @@ pub fn write(
     let Past { plan, trial, notes } = past.or_else(|why| refused(options, &why))?;
     let mut comparison = compare::compare(&plan, &trial);
     comparison.notes.splice(0..0, notes);
-    if options.json {
-        comparison::json(out, &comparison)?;
+    let shown = if options.json {
+        out.json(&comparison)
     } else {
-        comparison::text(out, &comparison, PLAIN_WIDTH, styled)?;
-    }
+        out.page(&comparison::text(&comparison, PLAIN_WIDTH))
+    };
+    shown.context(CANNOT_WRITE)?;
     Ok(comparison.verdict)
 }
 

@@ -8,7 +8,7 @@ mod report;
 mod text;
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use crate::knowledge::sysctls::{self, Value};
 use crate::model::event::Netns;
 use crate::model::snapshot::Snapshot;
 use crate::options::{DEFAULT_RING_BYTES, DoctorOptions, NetnsChoice, Scope};
+use crate::output;
 use crate::selftest;
 use crate::session::{self, More, Plan, Sink, Taken};
 
@@ -50,22 +51,18 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode> {
         let facts = requirements::check(Reach::Other)?;
         report.self_test = Some(selftest::run(&facts));
     }
-    write(&report, options.json).context(CANNOT_WRITE)?;
+    let mut out = output::stdout(options.color);
+    let written = if options.json {
+        out.json(&report)
+    } else {
+        out.page(&text::page(&report))
+    };
+    written.context(CANNOT_WRITE)?;
     Ok(if report.ready && !report.has_failed() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn write(report: &Report, json: bool) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, report)?;
-        writeln!(out)
-    } else {
-        text::write(report, &mut out)
-    }
 }
 
 fn examine(look: Duration) -> Result<Report> {

@@ -1,17 +1,18 @@
 //! `twtrace events`: which happenings are worth a line, and how it is written.
 
-use std::io::{self, BufWriter};
+use std::io::BufWriter;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::tz::TimeZone;
 
-use super::live::{CANNOT_WRITE, styled};
+use super::live::CANNOT_WRITE;
 use crate::kernel::requirements;
 use crate::model::happening::Happening;
 use crate::model::snapshot::Lost;
 use crate::model::state_set::StateSet;
 use crate::options::{EventsOptions, NetnsChoice};
+use crate::output;
 use crate::render::events::{Happenings, Json, Show, Text};
 use crate::session::{self, More, Names, Plan, Sink, Taken};
 
@@ -38,18 +39,16 @@ struct Printer {
 
 impl Printer {
     fn new(options: &EventsOptions) -> Printer {
-        let out = io::stdout();
-        let styled = styled(&out, options.color);
+        let out = output::stdout(options.color);
         let lines: Box<dyn Happenings> = if options.json {
             // It hands over many lines at once.
             Box::new(Json::new(out))
         } else {
             let show = Show {
                 netns: options.scope.netns == NetnsChoice::All,
-                styled,
             };
             Box::new(Text::new(
-                BufWriter::with_capacity(1 << 16, out),
+                out.map(|out| BufWriter::with_capacity(1 << 16, out)),
                 TimeZone::system(),
                 show,
             ))

@@ -3,17 +3,16 @@
 //! It needs no privileges: namespaces that may not be entered are left out.
 
 use std::fs;
-use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::termios;
 
-use super::live::{CANNOT_WRITE, styled};
+use super::live::CANNOT_WRITE;
 use crate::kernel::netns::{self, Search};
 use crate::kernel::{clock, sysctl};
 use crate::knowledge::states;
 use crate::knowledge::sysctls::{self, Sysctl};
 use crate::options::ExplainOptions;
+use crate::output;
 use crate::render::explain::{self, Found};
 use crate::render::line::Line;
 
@@ -25,29 +24,14 @@ const USUAL: usize = 80;
 
 /// Prints what is known of the word, or the list of what there is.
 pub fn run(options: &ExplainOptions) -> Result<()> {
-    let width = width();
+    let width = output::size().map_or(USUAL, |size| size.columns.min(WIDEST));
     let lines = match options.word.as_deref() {
         None => explain::list(width),
         Some(word) => page(word, width)?,
     };
-    write(&lines, options).context(CANNOT_WRITE)
-}
-
-fn write(lines: &[Line], options: &ExplainOptions) -> io::Result<()> {
-    let stdout = io::stdout();
-    let styled = styled(&stdout, options.color);
-    let mut out = BufWriter::new(stdout.lock());
-    for line in lines {
-        line.write(&mut out, styled)?;
-    }
-    out.flush()
-}
-
-fn width() -> usize {
-    match termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 => WIDEST.min(size.ws_col.into()),
-        _ => USUAL,
-    }
+    output::stdout(options.color)
+        .page(&lines)
+        .context(CANNOT_WRITE)
 }
 
 fn page(word: &str, width: usize) -> Result<Vec<Line>> {

@@ -1,7 +1,6 @@
 //! `twtrace lab`: a pair of namespaces with a load between them, for another verb
 //! to watch. What it watches and how it shows that is the verb's affair.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -10,6 +9,7 @@ use crate::lab::link::Pair;
 use crate::lab::shape::{Shape, raise_descriptor_limit};
 use crate::lab::workload::{Done, Workload};
 use crate::options::NetnsChoice;
+use crate::output;
 
 /// The two ends, as `--netns` calls them in a lab.
 const CLIENT: &str = "client";
@@ -40,17 +40,14 @@ pub fn run(shape: &Shape, verb: impl FnOnce(&Lab) -> Result<ExitCode>) -> Result
     let lab = Lab { pair: Pair::new()? };
     shape.prepare(&lab.pair)?;
     let workload = Workload::start(&lab.pair, shape, 0.0)?;
-    let mut told = io::stderr().lock();
-    writeln!(
-        told,
+    output::say(&format!(
         "lab: client {}, server {}, {} connections a second",
         lab.pair.near.path().display(),
         lab.pair.far.path().display(),
         shape.rate
-    )?;
-    drop(told);
+    ))?;
     let code = verb(&lab)?;
-    writeln!(io::stderr(), "lab: {}", said(&workload.stop()?))?;
+    output::say(&format!("lab: {}", said(&workload.stop()?)))?;
     Ok(code)
 }
 

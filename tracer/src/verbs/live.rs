@@ -1,15 +1,11 @@
 //! `twtrace live`: chooses how snapshots are shown, and has a session make them.
 
-use std::env;
-use std::io::{self, IsTerminal as _, Stdout};
-
-use anstream::AutoStream;
 use anyhow::{Context as _, Result};
-use rustix::termios;
 
 use crate::kernel::requirements;
 use crate::model::state_set::StateSet;
 use crate::options::{Color, LiveForm, LiveOptions};
+use crate::output;
 use crate::render::json::JsonLines;
 use crate::render::live::{PLAIN_WIDTH, PlainTables, Redrawn, Size, Snapshots};
 use crate::session::{self, More, Plan, Sink, Taken};
@@ -55,41 +51,18 @@ impl Sink for Live {
 }
 
 fn sink(form: LiveForm, states: StateSet, color: Color) -> Box<dyn Snapshots> {
-    let out = io::stdout();
-    let styled = styled(&out, color);
+    let out = output::stdout(color);
     match form {
         LiveForm::Json => Box::new(JsonLines::new(out)),
-        LiveForm::Auto if out.is_terminal() && !is_dumb() => {
-            Box::new(Redrawn::new(out, size, states, styled))
-        }
-        LiveForm::Auto | LiveForm::Plain => Box::new(PlainTables::new(out, states, styled)),
+        LiveForm::Auto if output::is_screen() => Box::new(Redrawn::new(out, size, states)),
+        LiveForm::Auto | LiveForm::Plain => Box::new(PlainTables::new(out, states)),
     }
-}
-
-/// A terminal that cannot move its cursor has no screen to draw anew.
-fn is_dumb() -> bool {
-    env::var_os("TERM").is_some_and(|term| term == "dumb")
-}
-
-/// Whether colours are wanted on the standard output, `NO_COLOR` considered.
-pub(super) fn styled(out: &Stdout, color: Color) -> bool {
-    let choice = match color {
-        Color::Auto => AutoStream::choice(out),
-        Color::Always | Color::Never => color.into(),
-    };
-    choice != anstream::ColorChoice::Never
 }
 
 /// A terminal that does not know its size is taken for a classic one.
 fn size() -> Size {
-    match termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => Size {
-            columns: size.ws_col.into(),
-            rows: size.ws_row.into(),
-        },
-        _ => Size {
-            columns: PLAIN_WIDTH,
-            rows: 24,
-        },
-    }
+    output::size().filter(|size| size.rows > 0).unwrap_or(Size {
+        columns: PLAIN_WIDTH,
+        rows: 24,
+    })
 }

@@ -5,7 +5,6 @@ mod progress;
 mod running;
 
 use std::env;
-use std::io::{self, Write as _};
 
 use anyhow::{Error, Result};
 use tokio::sync::oneshot;
@@ -15,6 +14,7 @@ use self::running::Running;
 use crate::kernel::requirements;
 use crate::kernel::user::{self, User};
 use crate::options::RecordOptions;
+use crate::output;
 use crate::recorder::file::Writer;
 use crate::recorder::{self, Contents};
 use crate::recording::Line;
@@ -72,18 +72,16 @@ pub fn run(options: &RecordOptions) -> Result<()> {
     writer.write(&Line::End(Box::new(end)))?;
     let bytes = writer.finish()?;
 
-    let mut told = io::stderr().lock();
     if let (Some(name), Some(status)) = (name, status) {
-        writeln!(told, "{name} ended with {status}")?;
+        output::say(&format!("{name} ended with {status}"))?;
     }
-    writeln!(
-        told,
+    output::say(&format!(
         "recorded {} in {}, {}: {}",
         units::seconds(progress.elapsed_s()),
         units::counted(frames, "frame", "frames"),
         units::bytes(bytes),
         progress.seen()
-    )?;
+    ))?;
     Ok(())
 }
 
@@ -100,11 +98,10 @@ fn user(options: &RecordOptions) -> Result<Option<User>> {
     let caller = user::who_called_sudo(|name| env::var_os(name)).map_err(Error::msg)?;
     let caller = caller.filter(|user| !user.is_ourselves());
     if let Some(caller) = &caller {
-        writeln!(
-            io::stderr(),
+        output::say(&format!(
             "running {} as {caller}, who called sudo; --user root runs it as root",
             name.to_string_lossy()
-        )?;
+        ))?;
     }
     Ok(caller)
 }

@@ -1,35 +1,29 @@
 //! `twtrace report`: reads a recording through and shows what it adds up to.
 
-use std::io::{self, BufRead, Write as _};
+use std::io::{BufRead, Write};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::live::{CANNOT_WRITE, styled};
+use super::live::CANNOT_WRITE;
 use crate::options::ReportOptions;
+use crate::output;
 use crate::recorder::file;
 use crate::recording::{Course, Line, Lines, Sum};
 use crate::render::line::stacked;
 use crate::render::live::PLAIN_WIDTH;
 use crate::render::report::{self, Report};
+use crate::render::terminal::Terminal;
 
 pub fn run(options: &ReportOptions) -> Result<()> {
     let lines = file::open(&options.file)?;
-    let mut out = Vec::new();
-    let styled = styled(&io::stdout(), options.color);
-    write(&mut out, lines, options, styled)?;
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(&out)
-        .and_then(|()| stdout.flush())
-        .context(CANNOT_WRITE)
+    write(&mut output::stdout(options.color), lines, options)
 }
 
 /// Writes what the lines of `options.file` add up to.
 pub fn write(
-    out: &mut Vec<u8>,
+    out: &mut Terminal<impl Write>,
     mut lines: Lines<impl BufRead>,
     options: &ReportOptions,
-    styled: bool,
 ) -> Result<()> {
     let cannot = || format!("cannot read {}", options.file.display());
     let mut sum = Sum::default();
@@ -62,17 +56,11 @@ pub fn write(
         end: end.as_ref(),
         torn: lines.torn(),
     };
-    if options.json {
-        let json = report::json(&report).context("cannot put the report as JSON")?;
-        writeln!(out, "{json}")?;
-        return Ok(());
-    }
-    for line in stacked(
-        report::plain(&report, options.states, PLAIN_WIDTH),
-        PLAIN_WIDTH,
-        None,
-    ) {
-        line.write(out, styled)?;
-    }
-    Ok(())
+    let shown = if options.json {
+        out.json(&report::json(&report))
+    } else {
+        let blocks = report::plain(&report, options.states, PLAIN_WIDTH);
+        out.page(&stacked(blocks, PLAIN_WIDTH, None))
+    };
+    shown.context(CANNOT_WRITE)
 }

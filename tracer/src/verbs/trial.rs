@@ -8,15 +8,14 @@ mod side_by_side;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::termios;
 
 use self::side_by_side::Recorded;
-use super::live::{CANNOT_WRITE, styled};
+use super::live::CANNOT_WRITE;
 use crate::analysis::compare::{self, Comparison, SysctlChanged, Trial};
 use crate::analysis::lot::Lot;
 use crate::analysis::phase::{Phase, Witness};
@@ -28,6 +27,7 @@ use crate::lab::setting::{Refused, Setting, Why};
 use crate::lab::shape::{Shape, raise_descriptor_limit};
 use crate::model::clock::{ASSUMED_NOMINAL_S, wheel_slack};
 use crate::options::TrialOptions;
+use crate::output;
 use crate::render::{self, live::PLAIN_WIDTH};
 use crate::units;
 
@@ -129,23 +129,14 @@ fn overflow(lot: &[bool], recorded: &[Recorded]) -> Vec<String> {
 }
 
 fn show(comparison: &Comparison, options: &TrialOptions) -> Result<()> {
-    let mut out = io::stdout();
-    let styled = styled(&out, options.color);
+    let mut out = output::stdout(options.color);
     let shown = if options.json {
-        render::comparison::json(&mut out, comparison)
+        out.json(comparison)
     } else {
-        render::comparison::text(&mut out, comparison, width(), styled)
+        let width = output::size().map_or(PLAIN_WIDTH, |size| size.columns);
+        out.page(&render::comparison::text(comparison, width))
     };
     shown.context(CANNOT_WRITE)
-}
-
-/// A terminal's, or what is read comfortably.
-fn width() -> usize {
-    termios::tcgetwinsize(io::stdout())
-        .ok()
-        .map(|size| usize::from(size.ws_col))
-        .filter(|&columns| columns > 0)
-        .unwrap_or(PLAIN_WIDTH)
 }
 
 /// Says of those that cannot be set why not, and gives back the others.
@@ -161,7 +152,7 @@ fn what_can_be_set(settings: &[Setting]) -> Result<Vec<Setting>> {
         }
     }
     if can.is_empty() {
-        bail!("{}", cannot.join("\n"));
+        bail!("{}", cannot.join(" "));
     }
     for sentence in cannot {
         tell(&sentence)?;
@@ -207,7 +198,7 @@ fn settling_time(settings: &[Setting], before: &[String]) -> Duration {
 }
 
 fn tell(line: &str) -> io::Result<()> {
-    writeln!(io::stderr(), "{line}")
+    output::say(line)
 }
 
 #[cfg(test)]

@@ -13,9 +13,12 @@ mod ends;
 mod errors;
 mod filters;
 mod guest;
+#[path = "../hostile/mod.rs"]
+mod hostile;
 mod lab;
 mod lives;
 mod loss;
+mod names;
 mod netns;
 mod owners;
 mod population;
@@ -291,6 +294,11 @@ const TESTS: &[Test] = &[
         Room::Calm,
         terminal::keeps_its_cursor,
     ),
+    (
+        "names::of_others_do_not_steer_the_terminal",
+        Room::Alone,
+        names::of_others_do_not_steer_the_terminal,
+    ),
     ("netns::an_end_is_told", Room::Any, netns::an_end_is_told),
     (
         "netns::a_number_that_is_used_again",
@@ -345,8 +353,11 @@ fn main() -> std::process::ExitCode {
         guest::be_init();
     }
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(owners::ROLE) {
-        return owners::work();
+    match words.next().as_deref() {
+        Some(owners::ROLE) => return owners::work(),
+        Some(names::EVIL) => return names::churn(words),
+        Some(names::NAMED) => return names::named(std::env::args_os().skip(2)),
+        _ => {}
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);

@@ -226,15 +226,6 @@ fn a_line_without_an_end_is_not_read_for_ever() {
 }
 
 #[test]
-fn what_a_recording_says_does_not_reach_the_terminal_raw() {
-    let mut bytes = written([&Line::Header(Box::new(header()))]);
-    bytes.extend_from_slice(b"{\"kind\":\"end\",\"ended\":\"\\u001b[31mEVIL\"}\n");
-    let torn = read(&bytes).unwrap().torn.unwrap();
-    assert!(torn.why.contains("?[31mEVIL"), "{torn}");
-    assert!(!torn.why.contains('\u{1b}'), "{torn:?}");
-}
-
-#[test]
 fn every_line_fits_the_schema_and_no_member_is_undescribed() {
     let mut lines = lines();
     lines.push(Line::Namespace(settings(7.0, "2")));

@@ -15,6 +15,8 @@ use super::Happenings;
 use crate::model::event::{Family, Netns, Tuple};
 use crate::model::happening::{CloseReason, Happening, Process, Side, What};
 use crate::model::snapshot::Lost;
+use crate::printable;
+use crate::render::terminal::Terminal;
 use crate::units;
 
 pub const SCHEMA: &str = "twtrace.event/1";
@@ -28,7 +30,7 @@ const OWNERS: usize = 64;
 /// JSON Lines of events.
 #[derive(Debug)]
 pub struct Json<W> {
-    out: W,
+    out: Terminal<W>,
     lines: Vec<u8>,
     second: Second,
     network: Memo<(Netns, Family)>,
@@ -37,7 +39,7 @@ pub struct Json<W> {
 }
 
 impl<W: Write> Json<W> {
-    pub fn new(out: W) -> Json<W> {
+    pub fn new(out: Terminal<W>) -> Json<W> {
         Json {
             out,
             lines: Vec::with_capacity(FULL + 1024),
@@ -49,7 +51,7 @@ impl<W: Write> Json<W> {
 
     /// Where the lines go; those of before the last flush have gone there.
     pub fn get_mut(&mut self) -> &mut W {
-        &mut self.out
+        self.out.get_mut()
     }
 
     fn begin(&mut self, time: Timestamp) {
@@ -65,7 +67,7 @@ impl<W: Write> Json<W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        let done = self.out.write_all(&self.lines);
+        let done = self.out.verbatim(&self.lines);
         self.lines.clear();
         done
     }
@@ -110,7 +112,7 @@ impl<W: Write> Happenings for Json<W> {
     fn lost(&mut self, time: Timestamp, lost: &Lost) -> io::Result<()> {
         self.begin(time);
         put(&mut self.lines, ",\"kind\":\"lost\",\"lost\":");
-        serde_json::to_writer(&mut self.lines, lost)?;
+        printable::write_json(&mut self.lines, lost)?;
         self.end()
     }
 
@@ -245,7 +247,8 @@ fn process(line: &mut Vec<u8>, process: &Process) {
 
 /// A value that somebody else chose.
 fn text(line: &mut Vec<u8>, value: &str) {
-    line.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+    // Nothing fails that is written to memory.
+    let _ = printable::write_json(line, value);
 }
 
 #[inline(always)]
@@ -421,7 +424,14 @@ mod tests {
 
     #[test]
     fn what_others_chose_is_read_as_it_was() {
-        for value in ["curl", "a\"b\\c", "\u{1b}[2J\n", "größe", "", "/a b/c"] {
+        for value in [
+            "curl",
+            "a\"b\\c",
+            "\u{1b}[2J\n\u{9b}\u{202e}",
+            "größe",
+            "",
+            "/a b/c",
+        ] {
             let json = written(|line| text(line, value));
             assert_eq!(
                 serde_json::from_str::<Value>(&json).unwrap(),

@@ -12,29 +12,29 @@ use crate::model::event::{State, Tuple};
 use crate::model::happening::{Happening, Process, Side, What};
 use crate::model::snapshot::Lost;
 use crate::render::line::{Line, Tone};
+use crate::render::terminal::Terminal;
 use crate::units;
 
 /// Text with one heading before the first line. Nothing is cut: an IPv6
 /// address pushes what follows it to the right.
 #[derive(Debug)]
 pub struct Text<W> {
-    out: W,
+    out: Terminal<W>,
     zone: TimeZone,
     show: Show,
     headed: bool,
 }
 
-/// What the lines contain and how they look.
+/// What the lines contain.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Show {
     /// A column with the namespace of each socket, where there are several.
     pub netns: bool,
-    pub styled: bool,
 }
 
 impl<W: Write> Text<W> {
     /// Times are shown as `zone` has them.
-    pub fn new(out: W, zone: TimeZone, show: Show) -> Text<W> {
+    pub fn new(out: Terminal<W>, zone: TimeZone, show: Show) -> Text<W> {
         Text {
             out,
             zone,
@@ -63,7 +63,7 @@ impl<W: Write> Text<W> {
             "{:<15} {:>8}  {netns}{:<22} {:<22} {:<6}  {:<34} {:>10}  OWNER",
             "TIME", "SOCKET", "LOCAL", "REMOTE", "SIDE", "EVENT", "AFTER"
         );
-        Line::of(Tone::Strong, text).write(&mut self.out, self.show.styled)
+        self.out.line(&Line::of(Tone::Strong, text))
     }
 }
 
@@ -100,7 +100,7 @@ impl<W: Write> Happenings for Text<W> {
         );
         line.push(tone, format!("{what:<34}"));
         line.push(Tone::Plain, format!(" {after:>10}  {}", owners(happening)));
-        line.write(&mut self.out, self.show.styled)
+        self.out.line(&line)
     }
 
     fn lost(&mut self, time: Timestamp, lost: &Lost) -> io::Result<()> {
@@ -113,7 +113,7 @@ impl<W: Write> Happenings for Text<W> {
                 crate::render::text::causes(lost)
             ),
         );
-        line.write(&mut self.out, self.show.styled)
+        self.out.line(&line)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -226,7 +226,7 @@ fn owners(happening: &Happening) -> String {
 
 fn process(process: &Process) -> String {
     match &process.comm {
-        Some(comm) => format!("{}[{}]", units::printable(&units::comm(comm)), process.pid),
+        Some(comm) => format!("{}[{}]", units::comm(comm), process.pid),
         None => format!("[{}]", process.pid),
     }
 }

@@ -7,9 +7,7 @@ use crate::analysis::advise::{KNEE, Load};
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
 use crate::render::line::{Block, Line, Tone};
-use crate::units::{
-    count, counted, endpoint, host, percent_of, printable, rate, roughly, seconds, shortened,
-};
+use crate::units::{count, counted, endpoint, host, percent_of, rate, roughly, seconds, shortened};
 
 const ROWS: usize = 5;
 
@@ -151,16 +149,16 @@ pub(super) fn owners(snapshot: &Snapshot, width: usize) -> Option<Block> {
     );
     let mut lines = vec![Line::of(Tone::Strong, heading)];
     for owner in snapshot.owners.iter().take(ROWS) {
-        let cgroup = printable(owner.cgroup.as_deref().unwrap_or("-"));
+        let cgroup = owner.cgroup.as_deref().unwrap_or("-");
         lines.push(Line::of(
             Tone::Plain,
             format!(
                 "{:>7} {:<16} {:>11} {:>7}  {}",
                 owner.pid,
-                printable(&owner.comm),
+                owner.comm,
                 count(owner.time_wait_entered),
                 percent_of(owner.time_wait_entered, entered),
-                shortened(&cgroup, width.saturating_sub(columns).max(12))
+                shortened(cgroup, width.saturating_sub(columns).max(12))
             ),
         ));
     }
@@ -246,7 +244,7 @@ pub(super) fn namespaces(snapshot: &Snapshot, width: usize) -> Option<Block> {
     heading.extend(columns.iter().map(|state| format!("{:>12}", state.name())));
     let mut lines = vec![Line::of(Tone::Strong, heading)];
     for namespace in sorted.iter().take(ROWS) {
-        let label = shortened(&printable(namespace.name.as_deref().unwrap_or("-")), name);
+        let label = shortened(namespace.name.as_deref().unwrap_or("-"), name);
         let mut text = format!("{:<11}{label:<name$}", namespace.netns);
         text.extend(
             columns

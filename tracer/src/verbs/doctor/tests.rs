@@ -8,6 +8,7 @@ use crate::analysis::headroom::Buckets;
 use crate::kernel::netns::{Namespace, Way};
 use crate::kernel::requirements::Check;
 use crate::model::snapshot::{Exactness, Host};
+use crate::render::terminal::Terminal;
 use crate::selftest::Trial;
 
 fn check(name: &'static str, verdict: Verdict, found: &str, remedy: Option<&str>) -> Check {
@@ -233,8 +234,10 @@ fn what_a_reboot_undoes_is_told_with_its_file() {
 
 fn page(report: &Report) -> String {
     let mut out = Vec::new();
-    text::write(report, &mut out).unwrap();
-    anstream::adapter::strip_str(str::from_utf8(&out).unwrap()).to_string()
+    Terminal::new(&mut out, false)
+        .page(&text::page(report))
+        .unwrap();
+    String::from_utf8(out).unwrap()
 }
 
 #[test]
@@ -334,4 +337,55 @@ fn this_host_has_what_is_needed() {
         "{}",
         page(&report)
     );
+}
+
+#[path = "../../../tests/hostile/mod.rs"]
+mod hostile;
+
+/// In every string that it has from others: nothing of it steers a terminal.
+#[test]
+fn names_and_files_of_others_are_shown_without_escapes() {
+    let evil = || hostile::NAME.to_owned();
+    let mut report = troubled();
+    report.host.name = evil();
+    report.host.kernel = evil();
+    report.host.boot_id = evil();
+    report.cgroup2 = Some(evil());
+    for check in &mut report.checks {
+        check.found = evil();
+        check.remedy = Some(evil());
+    }
+    for namespace in &mut report.namespaces {
+        namespace.name = Some(evil());
+        for value in namespace.sysctls.values_mut() {
+            *value = evil();
+        }
+        namespace.error = namespace.error.as_ref().map(|_| evil());
+    }
+    report.boot.files = vec![evil(), evil()];
+    for revert in &mut report.boot.reverts {
+        revert.now = evil();
+        revert.at_boot = evil();
+        revert.at = revert.at.as_ref().map(|_| evil());
+        revert.unread_at = revert.unread_at.as_ref().map(|_| evil());
+    }
+    for myth in &mut report.myths {
+        myth.found = evil();
+        myth.at = myth.at.as_ref().map(|_| evil());
+        myth.truth = evil();
+        myth.try_it = myth.try_it.as_ref().map(|_| evil());
+    }
+    report.self_test = Some(vec![Trial {
+        name: "x",
+        verdict: selftest::Verdict::Failed,
+        found: evil(),
+    }]);
+    let text = page(&report);
+    assert_eq!(hostile::fault(text.as_bytes(), &[]), None);
+    assert!(text.matches("\u{fffd}[2J").count() > 20, "{text}");
+    let mut json = Vec::new();
+    Terminal::new(&mut json, true).json(&report).unwrap();
+    assert_eq!(hostile::fault(&json, &[]), None);
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["host"]["name"], hostile::NAME);
 }

@@ -5,16 +5,12 @@
 
 mod limits;
 
-use std::io::{self, Write};
-
-use anstyle::{AnsiColor, Style};
-
 use super::report::{Band, Inspected, Report, Revert};
 use crate::kernel::requirements::Verdict;
 use crate::knowledge::sysctls::{self, Value};
-use crate::render::line::{Tone, wrapped};
+use crate::render::line::{Line, Tone, wrapped};
 use crate::selftest::{self, Trial};
-use crate::units::{counted, namespace, printable};
+use crate::units::{counted, namespace};
 
 /// Of sentences; tables take what they need.
 const WIDTH: usize = 100;
@@ -30,67 +26,84 @@ const COLUMNS: [(&str, &str); 7] = [
     ("rfc1337", "tcp_rfc1337"),
 ];
 
-pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "twtrace {} on {}, Linux {}\n",
+/// All of it, below one another.
+pub(super) fn page(report: &Report) -> Vec<Line> {
+    let mut page = Page::default();
+    page.plain(format!(
+        "twtrace {} on {}, Linux {}",
         report.version, report.host.name, report.host.kernel
-    )?;
-    write_checks(report, out)?;
-    limits::write(report, out)?;
-    write_namespaces(report, out)?;
-    write_boot(report, out)?;
-    write_myths(report, out)?;
+    ));
+    page.gap();
+    checks(report, &mut page);
+    limits::write(report, &mut page);
+    namespaces(report, &mut page);
+    boot(report, &mut page);
+    myths(report, &mut page);
     if let Some(trials) = &report.self_test {
-        write_trials(trials, out)?;
+        self_test(trials, &mut page);
     }
-    write_verdict(report, out)
+    verdict(report, &mut page);
+    page.0
 }
 
-fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
-    let bold = Style::new().bold();
-    writeln!(out, "\n{bold}{text}{bold:#}")
-}
+/// Lines as they come.
+#[derive(Default)]
+struct Page(Vec<Line>);
 
-/// Sentences, each line after `indent` blanks.
-fn paragraph(out: &mut impl Write, indent: usize, text: &str) -> io::Result<()> {
-    for line in wrapped(Tone::Plain, text, WIDTH - indent, 0) {
-        write!(out, "{:indent$}", "")?;
-        line.write(out, false)?;
+impl Page {
+    fn plain(&mut self, text: impl Into<String>) {
+        self.0.push(Line::of(Tone::Plain, text));
     }
-    Ok(())
-}
 
-/// Columns as wide as their cells; a row that is too short ends in a sentence.
-fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()> {
-    let full = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .filter(|row| row.len() == full || column + 1 < row.len());
-        cells.map(|row| row[column].chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..full).map(|column| width(column).unwrap_or(0)).collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths);
-        let padded: Vec<String> = cells
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        writeln!(out, "  {}", padded.join("  ").trim_end())?;
+    fn gap(&mut self) {
+        self.0.push(Line::default());
     }
-    Ok(())
+
+    fn heading(&mut self, text: &str) {
+        self.gap();
+        self.0.push(Line::of(Tone::Strong, text));
+    }
+
+    /// Sentences, each line after `indent` blanks.
+    fn paragraph(&mut self, indent: usize, text: &str) {
+        for line in wrapped(Tone::Plain, text, WIDTH - indent, 0) {
+            self.0
+                .push(Line::of(Tone::Plain, " ".repeat(indent)).joined(line));
+        }
+    }
+
+    /// A word of nine cells in its tone, and what is said of it.
+    fn judged(&mut self, tone: Tone, word: &str, said: &str) {
+        let line = Line::of(tone, format!("{word:<9}"));
+        self.0.push(line.and(Tone::Plain, format!(" {said}")));
+    }
+
+    /// Columns as wide as their cells; a row that is too short ends in a sentence.
+    fn table(&mut self, rows: &[Vec<String>]) {
+        let full = rows.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            let cells = rows
+                .iter()
+                .filter(|row| row.len() == full || column + 1 < row.len());
+            cells.map(|row| row[column].chars().count()).max()
+        };
+        let widths: Vec<usize> = (0..full).map(|column| width(column).unwrap_or(0)).collect();
+        for row in rows {
+            let cells = row.iter().zip(&widths);
+            let padded: Vec<String> = cells
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            self.plain(format!("  {}", padded.join("  ")));
+        }
+    }
 }
 
-fn write_checks(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn checks(report: &Report, page: &mut Page) {
     for check in &report.checks {
-        let (word, style) = word(check.verdict);
-        writeln!(
-            out,
-            "{style}{word:<9}{style:#} {:<17} {}",
-            check.name, check.found
-        )?;
+        let (word, tone) = word(check.verdict);
+        page.judged(tone, word, &format!("{:<17} {}", check.name, check.found));
         if let Some(remedy) = &check.remedy {
-            writeln!(out, "{:28}to mend it: {remedy}", "")?;
+            page.plain(format!("{:28}to mend it: {remedy}", ""));
         }
     }
     let Band {
@@ -98,38 +111,34 @@ fn write_checks(report: &Report, out: &mut impl Write) -> io::Result<()> {
         from_s,
         to_s,
     } = report.time_wait;
-    writeln!(out)?;
-    paragraph(
-        out,
+    page.gap();
+    page.paragraph(
         0,
         &format!(
             "A timer of {nominal_s} s, which is 2MSL in mainline Linux, ends after {from_s:.3} to \
              {to_s:.3} s on this kernel ({} ticks a second).",
             report.host.hz
         ),
-    )?;
+    );
     let vendors = |n: &Inspected| n.sysctls.contains_key("tcp_tw_timeout");
     if report.namespaces.iter().any(vendors) {
-        paragraph(
-            out,
+        page.paragraph(
             0,
             "This kernel has net.ipv4.tcp_tw_timeout, which mainline has not: 2MSL is what it says.",
-        )?;
+        );
     }
-    Ok(())
 }
 
-fn write_namespaces(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    heading(
-        out,
+fn namespaces(report: &Report, page: &mut Page) {
+    page.heading(
         "Network namespaces and their sysctls (net.ipv4, tcp_ left out; - where this kernel has none)",
-    )?;
+    );
     let mut rows = vec![vec!["netns".to_owned(), "name".to_owned()]];
     rows[0].extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
     rows[0].push("usable ports".to_owned());
     for namespace in &report.namespaces {
         let name = match (&namespace.name, namespace.own) {
-            (Some(name), _) => printable(name),
+            (Some(name), _) => name.clone(),
             (None, true) => "(this one)".to_owned(),
             (None, false) => "-".to_owned(),
         };
@@ -147,8 +156,8 @@ fn write_namespaces(report: &Report, out: &mut impl Write) -> io::Result<()> {
         }
         rows.push(row);
     }
-    table(out, &rows)?;
-    writeln!(out)?;
+    page.table(&rows);
+    page.gap();
     for (_, key) in COLUMNS {
         let known = |n: &Inspected| n.sysctls.contains_key(key);
         if let Some(sysctl) = sysctls::find(key)
@@ -158,19 +167,15 @@ fn write_namespaces(report: &Report, out: &mut impl Write) -> io::Result<()> {
                 Value::Always(default) => format!(" (default {})", default.replace(' ', "-")),
                 Value::Sized(_) | Value::None => String::new(),
             };
-            paragraph(out, 2, &format!("{key}{default}: {}", sysctl.sets))?;
+            page.paragraph(2, &format!("{key}{default}: {}", sysctl.sets));
         }
     }
-    writeln!(out)?;
-    paragraph(
-        out,
-        2,
-        "`twtrace explain KEY` says what each can and cannot do.",
-    )
+    page.gap();
+    page.paragraph(2, "`twtrace explain KEY` says what each can and cannot do.");
 }
 
-fn write_boot(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    heading(out, "What a reboot would undo")?;
+fn boot(report: &Report, page: &mut Page) {
+    page.heading("What a reboot would undo");
     let boot = &report.boot;
     let files = counted(boot.files.len() as u64, "file", "files");
     if !report
@@ -178,11 +183,11 @@ fn write_boot(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .iter()
         .any(|n| n.netns == report.first_netns && n.error.is_none())
     {
-        return paragraph(out, 2, "The namespace that is set at boot cannot be read.");
+        page.paragraph(2, "The namespace that is set at boot cannot be read.");
+        return;
     }
     if boot.reverts.is_empty() {
-        return paragraph(
-            out,
+        page.paragraph(
             2,
             &format!(
                 "Nothing: network namespace {} is as {} ({files}) and the kernel's defaults \
@@ -190,11 +195,11 @@ fn write_boot(report: &Report, out: &mut impl Write) -> io::Result<()> {
                 report.first_netns, boot.program
             ),
         );
+        return;
     }
     for revert in &boot.reverts {
-        paragraph(out, 2, &reverts(revert, boot.program))?;
+        page.paragraph(2, &reverts(revert, boot.program));
     }
-    Ok(())
 }
 
 fn reverts(revert: &Revert, program: &str) -> String {
@@ -220,11 +225,11 @@ fn reverts(revert: &Revert, program: &str) -> String {
     }
 }
 
-fn write_myths(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn myths(report: &Report, page: &mut Page) {
     if report.myths.is_empty() {
-        return Ok(());
+        return;
     }
-    heading(out, "What somebody who set this may have believed")?;
+    page.heading("What somebody who set this may have believed");
     for myth in &report.myths {
         let names: Vec<String> = myth
             .namespaces
@@ -254,70 +259,52 @@ fn write_myths(report: &Report, out: &mut impl Write) -> io::Result<()> {
                 }
             }
         };
-        let yellow = AnsiColor::Yellow.on_default();
-        writeln!(out, "  {yellow}{}{yellow:#}{place}", myth.found)?;
-        paragraph(out, 4, &format!("Believed: that {}.", myth.belief))?;
-        paragraph(
-            out,
-            4,
-            &format!("{} Measured: {}", myth.truth, myth.measured),
-        )?;
+        let found = Line::of(Tone::Plain, "  ").and(Tone::Warn, &*myth.found);
+        page.0.push(found.and(Tone::Plain, place));
+        page.paragraph(4, &format!("Believed: that {}.", myth.belief));
+        page.paragraph(4, &format!("{} Measured: {}", myth.truth, myth.measured));
         if let Some(command) = &myth.try_it {
-            writeln!(out, "    See for yourself: {command}")?;
+            page.plain(format!("    See for yourself: {command}"));
         }
     }
-    Ok(())
 }
 
-fn write_trials(trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
-    heading(
-        out,
-        "Tried on this kernel, in a network namespace of its own",
-    )?;
+fn self_test(trials: &[Trial], page: &mut Page) {
+    page.heading("Tried on this kernel, in a network namespace of its own");
     for trial in trials {
-        let (word, colour) = match trial.verdict {
-            selftest::Verdict::Held => ("held", AnsiColor::Green),
-            selftest::Verdict::Failed => ("failed", AnsiColor::Red),
-            selftest::Verdict::Untried => ("untried", AnsiColor::Yellow),
+        let (word, tone) = match trial.verdict {
+            selftest::Verdict::Held => ("held", Tone::Good),
+            selftest::Verdict::Failed => ("failed", Tone::Bad),
+            selftest::Verdict::Untried => ("untried", Tone::Warn),
         };
-        let style = colour.on_default();
-        let row = format!("{:<27} {}", trial.name, trial.found);
-        writeln!(out, "{style}{word:<9}{style:#} {}", row.trim_end())?;
+        page.judged(tone, word, &format!("{:<27} {}", trial.name, trial.found));
     }
-    Ok(())
 }
 
-fn write_verdict(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn verdict(report: &Report, page: &mut Page) {
     let missing = report
         .checks
         .iter()
         .filter(|check| check.verdict == Verdict::Missing)
         .count();
-    writeln!(out)?;
-    match missing {
-        0 if report.has_failed() => writeln!(
-            out,
-            "This host has what twtrace needs, but figures that rest on what failed \
-             above cannot be trusted: report it with the kernel's version and configuration."
-        ),
-        0 => writeln!(out, "This host has what twtrace needs."),
-        1 => writeln!(
-            out,
-            "twtrace cannot run here: one thing it needs is missing."
-        ),
-        n => writeln!(
-            out,
-            "twtrace cannot run here: {n} things it needs are missing."
-        ),
-    }
+    page.gap();
+    page.plain(match missing {
+        0 if report.has_failed() => {
+            "This host has what twtrace needs, but figures that rest on what failed above cannot be \
+             trusted: report it with the kernel's version and configuration."
+                .to_owned()
+        }
+        0 => "This host has what twtrace needs.".to_owned(),
+        1 => "twtrace cannot run here: one thing it needs is missing.".to_owned(),
+        n => format!("twtrace cannot run here: {n} things it needs are missing."),
+    });
 }
 
-fn word(verdict: Verdict) -> (&'static str, Style) {
-    let colour = |colour: AnsiColor| colour.on_default();
+fn word(verdict: Verdict) -> (&'static str, Tone) {
     match verdict {
-        Verdict::Ok => ("ok", colour(AnsiColor::Green)),
-        Verdict::Degraded => ("with less", colour(AnsiColor::Yellow)),
-        Verdict::Missing => ("missing", colour(AnsiColor::Red).bold()),
-        Verdict::Unknown => ("unknown", colour(AnsiColor::Yellow)),
+        Verdict::Ok => ("ok", Tone::Good),
+        Verdict::Degraded => ("with less", Tone::Warn),
+        Verdict::Missing => ("missing", Tone::Bad),
+        Verdict::Unknown => ("unknown", Tone::Warn),
     }
 }

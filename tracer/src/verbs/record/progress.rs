@@ -1,10 +1,13 @@
 //! How far a recording is: a line on the terminal, kept in place.
 
-use std::io::{self, IsTerminal as _, Stderr, Write as _};
+use std::io::Stderr;
 use std::time::Duration;
 
 use crate::model::event::State;
+use crate::output;
 use crate::recording::Frame;
+use crate::render::line::{Line, Tone};
+use crate::render::terminal::Terminal;
 use crate::units;
 
 /// Nobody reads faster.
@@ -13,7 +16,7 @@ const REDRAWN_EVERY_S: f64 = 0.2;
 #[derive(Debug)]
 pub(super) struct Progress {
     /// `None` where nobody watches, or a command has the terminal.
-    out: Option<Stderr>,
+    out: Option<Terminal<Stderr>>,
     duration: Option<Duration>,
     drawn_s: f64,
     elapsed_s: f64,
@@ -24,9 +27,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Shown if `alone`: what a command prints would be torn by it.
     pub(super) fn new(duration: Option<Duration>, alone: bool) -> Progress {
-        let stderr = io::stderr();
         Progress {
-            out: (alone && stderr.is_terminal()).then_some(stderr),
+            out: (alone && output::errors_are_watched()).then(output::stderr),
             duration,
             drawn_s: 0.0,
             elapsed_s: 0.0,
@@ -82,7 +84,7 @@ impl Progress {
     fn draw(&mut self, line: &str) {
         if let Some(out) = &mut self.out {
             // A terminal that has gone needs no progress.
-            let _ = write!(out, "\r{line}\x1b[K").and_then(|()| out.flush());
+            let _ = out.in_place(&Line::of(Tone::Plain, line));
         }
     }
 }

@@ -2,7 +2,6 @@
 //! load begun together, and the frames of the time to be measured.
 
 use std::future::pending;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,8 +14,10 @@ use crate::lab::replicas::{self, Replica};
 use crate::lab::shape::Shape;
 use crate::lab::workload::Done;
 use crate::options::{LabEnd, NetnsChoice, Scope, TrialOptions};
+use crate::output;
 use crate::recorder::{self, Contents};
 use crate::recording::{Frame, Line};
+use crate::render::line::{Line as Shown, Tone};
 use crate::session::{More, Plan};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -190,7 +191,7 @@ impl Progress {
         Progress {
             from,
             to,
-            shown: io::stderr().is_terminal(),
+            shown: output::errors_are_watched(),
         }
     }
 
@@ -202,14 +203,15 @@ impl Progress {
                 "measuring"
             };
             let left = self.to.saturating_duration_since(now).as_secs();
+            let line = Shown::of(Tone::Plain, format!("{doing}, {left} s left"));
             // What cannot be told is no reason to give up the trial.
-            let _ = write!(io::stderr(), "\r{doing}, {left} s left \x1b[K");
+            let _ = output::stderr().in_place(&line);
         }
     }
 
     fn end(&self) {
         if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            let _ = output::stderr().in_place(&Shown::default());
         }
     }
 }

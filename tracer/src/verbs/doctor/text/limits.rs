@@ -1,8 +1,6 @@
 //! How near the limits are: ports of clients, minisockets, and memory.
 
-use std::io::{self, Write};
-
-use super::{heading, paragraph, table};
+use super::Page;
 use crate::analysis::headroom::{Buckets, Ports};
 use crate::model::snapshot::Exactness;
 use crate::units::{
@@ -13,42 +11,39 @@ use crate::verbs::doctor::report::{Inspected, Memory, Report};
 /// Destinations that are shown; `--json` has them all.
 const ROWS: usize = 10;
 
-pub(super) fn write(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    write_ports(report, out)?;
-    write_buckets(report, out)?;
-    write_memory(report, out)
+pub(super) fn write(report: &Report, page: &mut Page) {
+    ports(report, page);
+    buckets(report, page);
+    if let Some(memory) = &report.memory {
+        page.heading("Memory of TIME_WAITs");
+        page.paragraph(2, &memory_of(memory));
+    }
 }
 
-fn write_ports(report: &Report, out: &mut impl Write) -> io::Result<()> {
+fn ports(report: &Report, page: &mut Page) {
     let (Some(look), Some(ports)) = (&report.look, &report.ports) else {
-        heading(out, "Local ports of clients")?;
-        return paragraph(
-            out,
+        page.heading("Local ports of clients");
+        page.paragraph(
             2,
             "Not looked at: the tracer does not run here. `ss -tan` lists connections.",
         );
+        return;
     };
-    heading(
-        out,
-        &format!(
-            "Local ports of clients, after watching {} for {}",
-            if look.netns == "all" {
-                "all network namespaces"
-            } else {
-                "this network namespace"
-            },
-            edge((look.duration_s * 10.0).round() / 10.0)
-        ),
-    )?;
+    page.heading(&format!(
+        "Local ports of clients, after watching {} for {}",
+        if look.netns == "all" {
+            "all network namespaces"
+        } else {
+            "this network namespace"
+        },
+        edge((look.duration_s * 10.0).round() / 10.0)
+    ));
     if look.exactness == Exactness::Approximate {
-        paragraph(
-            out,
-            2,
-            "Some events were lost, so the counts are approximate.",
-        )?;
+        page.paragraph(2, "Some events were lost, so the counts are approximate.");
     }
     if ports.is_empty() {
-        return paragraph(out, 2, "No connection takes a local port from a client.");
+        page.paragraph(2, "No connection takes a local port from a client.");
+        return;
     }
     let mut rows = vec![
         [
@@ -67,32 +62,29 @@ fn write_ports(report: &Report, out: &mut impl Write) -> io::Result<()> {
         .to_vec(),
     ];
     rows.extend(ports.iter().take(ROWS).map(|ports| port_row(report, ports)));
-    table(out, &rows)?;
+    page.table(&rows);
     if ports.len() > ROWS {
-        paragraph(
-            out,
+        page.paragraph(
             2,
             &format!(
                 "and {} more; --json has them",
                 count((ports.len() - ROWS) as u64)
             ),
-        )?;
+        );
     }
-    paragraph(
-        out,
+    page.paragraph(
         2,
         "\"again now\" is how many of the TIME_WAITs' ports connect() may take over. From half of \
          the ports on, connect() searches long for a free one (its latency was seen to rise from \
          20 µs to 8 ms). What grows is foretold from the present rate.",
-    )?;
-    paragraph(
-        out,
+    );
+    page.paragraph(
         2,
         "Two limits lie below these and do not show here. A program that calls bind() before \
          connect(), without IP_BIND_ADDRESS_NO_PORT, has one range of ports for all destinations \
          together (measured; its bind() fails with EADDRINUSE).",
-    )?;
-    paragraph(out, 2, &snat(report))
+    );
+    page.paragraph(2, &snat(report));
 }
 
 fn snat(report: &Report) -> String {
@@ -144,17 +136,13 @@ fn port_row(report: &Report, ports: &Ports) -> Vec<String> {
     ]
 }
 
-fn write_buckets(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    heading(
-        out,
-        "TIME_WAITs and orphans in FIN_WAIT2 against tcp_max_tw_buckets",
-    )?;
+fn buckets(report: &Report, page: &mut Page) {
+    page.heading("TIME_WAITs and orphans in FIN_WAIT2 against tcp_max_tw_buckets");
     let some = |n: &&Inspected| n.minisockets.is_some_and(|b| b.now > 0 || b.skipped > 0);
     let busy: Vec<&Inspected> = report.namespaces.iter().filter(some).collect();
     if busy.is_empty() {
         let known = report.namespaces.iter().filter(|n| n.minisockets.is_some());
-        return paragraph(
-            out,
+        page.paragraph(
             2,
             &match known.count() {
                 0 => "Not known: the counters of no network namespace can be read.".to_owned(),
@@ -164,6 +152,7 @@ fn write_buckets(report: &Report, out: &mut impl Write) -> io::Result<()> {
                 ),
             },
         );
+        return;
     }
     let mut rows = vec![
         [
@@ -184,20 +173,18 @@ fn write_buckets(report: &Report, out: &mut impl Write) -> io::Result<()> {
             rows.push(bucket_row(inspected, buckets));
         }
     }
-    table(out, &rows)?;
+    page.table(&rows);
     if rows
         .iter()
         .skip(1)
         .any(|row| row.last().is_some_and(|n| n != "0"))
     {
-        paragraph(
-            out,
+        page.paragraph(
             2,
             "Who skipped TIME_WAIT was closed without it, since the limit was reached (or memory \
              was short): the peer's FIN is not answered if it comes again.",
-        )?;
+        );
     }
-    Ok(())
 }
 
 fn bucket_row(inspected: &Inspected, buckets: &Buckets) -> Vec<String> {
@@ -219,14 +206,6 @@ fn bucket_row(inspected: &Inspected, buckets: &Buckets) -> Vec<String> {
         },
         count(buckets.skipped),
     ]
-}
-
-fn write_memory(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let Some(memory) = &report.memory else {
-        return Ok(());
-    };
-    heading(out, "Memory of TIME_WAITs")?;
-    paragraph(out, 2, &memory_of(memory))
 }
 
 fn memory_of(memory: &Memory) -> String {
