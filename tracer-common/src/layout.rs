@@ -34,6 +34,15 @@ pub struct Layout {
     pub task_flags: u32,
     pub task_group_leader: u32,
     pub task_comm: u32,
+    /// To a task's number in one PID namespace: `task_struct.thread_pid`,
+    /// `pid.level`, `pid.numbers`, each of which is a `upid`.
+    pub task_pid: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    pub upid_nr: u32,
+    /// Its last member.
+    pub upid_ns: u32,
+    pub pid_ns_inum: u32,
     /// 0 where this kernel has none, before 5.7.
     pub net_cookie: u32,
     pub tw_timer_handler: u64,
@@ -116,6 +125,10 @@ pub struct Options {
     pub family: u32,
     /// 1: every step carries its addresses, because a filter judges by them.
     pub tell_all: u32,
+    /// Inode of the PID namespace by whose numbers processes are to be told; 0: the
+    /// machine's own.
+    pub pid_ns: u32,
+    pub unused: u32,
     /// Bytes waiting in the ring at which, and at each multiple of which, its
     /// reader is woken before its tick; a power of two.
     pub wake_at: u32,

@@ -57,7 +57,8 @@ pub struct Head {
     /// Kernel address of the `struct sock`, or of the minisocket's `timer_list`.
     pub address: u64,
     pub stamp: Stamp,
-    /// Thread group id of the current process, where the kind does not say otherwise.
+    /// Thread group id of the current process, where the kind does not say otherwise;
+    /// with [`OUTSIDE`] where it is not the number by which it is to be told.
     pub pid: u32,
     pub kind: u8,
     /// END: [`Reason`]. Steps and births: the address family (2, 10).
@@ -65,6 +66,10 @@ pub struct Head {
     /// Steps to CLOSE: `sk_err`, and [`LINGER2_NEGATIVE`].
     pub error: u16,
 }
+
+/// Set in [`Head::pid`] where the process has no number in the PID namespace by whose
+/// numbers processes are told. The other bits tell it from others, no more.
+pub const OUTSIDE: u32 = 1 << 31;
 
 /// Set in [`Head::error`] when `tcp_sock.linger2` is negative: the socket was
 /// told not to wait in FIN_WAIT2, so its step to CLOSE is its owner's wish.

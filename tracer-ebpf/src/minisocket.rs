@@ -19,7 +19,6 @@ use crate::{
     facts::{Minisocket, Object, layout, member, probe, tuple_at},
     percpu::{BirthNote, CancelNote, Cpu, cpu},
     process, stack,
-    state::current_pid,
 };
 
 /// The upper bits of `timer_list.flags` are the wheel's bucket, 64 to a level.
@@ -115,7 +114,7 @@ pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
         expires: expires as u32,
         netns: minisocket.netns(),
         substate: u32::from(minisocket.substate()),
-        pid: current_pid(),
+        pid: process::current_pid(),
     };
     let flags: u32 = member(timer, layout!(timer_flags));
     if jiffies() >= bucket_end(expires, flags) {
@@ -128,7 +127,7 @@ pub fn cancel(ctx: &BtfTracePointContext, timer: Object) {
         return;
     }
     if meaning == Reason::ReusedByConnect as u32 || meaning == Reason::ReusedByBoundConnect as u32 {
-        process::name(ctx, note.time_ns);
+        process::name(ctx, note.pid, note.time_ns);
     }
     if meaning == Reason::Unknown as u32 {
         debug!(
@@ -162,7 +161,7 @@ pub fn expire(timer: Object) {
             expires: expires as u32,
             netns: minisocket.netns(),
             substate: u32::from(minisocket.substate()),
-            pid: current_pid(),
+            pid: process::current_pid(),
         },
         Reason::Expired as u8,
     );

@@ -1,4 +1,4 @@
-//! Who the current process is, told once.
+//! Who the current process is: the number it goes by, and its name, told once.
 
 use core::mem::MaybeUninit;
 
@@ -11,11 +11,11 @@ use aya_ebpf::{
     macros::map,
     maps::PerCpuArray,
 };
-use tracer_common::wire::{Head, Process, Stamp, kind};
+use tracer_common::wire::{Head, OUTSIDE, Process, Stamp, kind};
 
 use crate::{
     emit::emit,
-    facts::{layout, probe},
+    facts::{layout, option, probe},
 };
 
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -23,6 +23,9 @@ const PLACES: u32 = 64;
 /// A thread found to be known is not looked at again for so long: asking for its
 /// name and cgroup costs as much as a record. Nanoseconds.
 const TRUSTED: u64 = 50_000_000;
+
+/// `MAX_PID_NS_LEVEL`: as deep as PID namespaces nest.
+const DEEPEST: u32 = 32;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -39,10 +42,44 @@ struct Known {
 #[map]
 static PROCESSES: PerCpuArray<Known> = PerCpuArray::with_max_entries(PLACES, 0);
 
-/// Sends the name and cgroup of the current process unless this CPU has sent
-/// just that for the current thread before.
+/// The number of the current process, 0 for the idle task.
 #[inline(always)]
-pub fn name(_ctx: &impl EbpfContext, now_ns: u64) {
+pub fn current_pid() -> u32 {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if option!(pid_ns) == 0 || pid == 0 {
+        pid
+    } else {
+        number_there().unwrap_or(pid | OUTSIDE)
+    }
+}
+
+/// The same in the PID namespace that userspace named, for a process that is in it
+/// or in one below: it has a number in each from its own up to the machine's.
+#[inline(always)]
+fn number_there() -> Option<u32> {
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let leader: u64 = probe(task, layout!(task_group_leader));
+    let pid: u64 = probe(leader, layout!(task_pid));
+    let level: u32 = probe(pid, layout!(pid_level));
+    let size = layout!(upid_ns) + size_of::<u64>() as u32;
+    for depth in 0..=DEEPEST {
+        if depth > level {
+            break;
+        }
+        let upid = layout!(pid_numbers) + depth * size;
+        let namespace: u64 = probe(pid, upid + layout!(upid_ns));
+        if probe::<u32>(namespace, layout!(pid_ns_inum)) == option!(pid_ns) {
+            return Some(probe(pid, upid + layout!(upid_nr)));
+        }
+    }
+    None
+}
+
+/// Sends the name and cgroup of the current process, whose number is `pid`, unless
+/// this CPU has sent just that for the current thread before.
+#[inline(always)]
+pub fn name(_ctx: &impl EbpfContext, pid: u32, now_ns: u64) {
     let thread = bpf_get_current_pid_tgid();
     let Some(known) = PROCESSES.get_ptr_mut(thread as u32 % PLACES) else {
         return;
@@ -68,7 +105,7 @@ pub fn name(_ctx: &impl EbpfContext, now_ns: u64) {
         head: Head {
             address: cgroup,
             stamp: Stamp::new(now_ns, 0, 0),
-            pid: (thread >> 32) as u32,
+            pid,
             kind: kind::PROCESS,
             detail: u8::from(flags & PF_KTHREAD != 0),
             error: 0,

@@ -1,9 +1,6 @@
 //! Transitions of full sockets, from `inet_sock_set_state`.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::BtfTracePointContext};
 use tracer_common::{
     state::State,
     wire::{Child, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
@@ -87,17 +84,18 @@ fn transition(ctx: &BtfTracePointContext, cpu: &mut Cpu) {
 
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
+    let pid = process::current_pid();
     if (from == CLOSE && (to == SYN_SENT || to == LISTEN))
         || (from == ESTABLISHED && to == FIN_WAIT1)
         || (from == CLOSE_WAIT && to == LAST_ACK)
     {
         // The current process is the socket's owner at these steps.
-        process::name(ctx, now_ns);
+        process::name(ctx, pid, now_ns);
     }
     let head = Head {
         address: sk as u64,
         stamp: Stamp::new(now_ns, from as u8, to as u8),
-        pid: current_pid(),
+        pid,
         kind: kind::STEP,
         detail: family as u8,
         error: if to == CLOSE { error_of(sk, from) } else { 0 },
@@ -124,11 +122,6 @@ fn transition(ctx: &BtfTracePointContext, cpu: &mut Cpu) {
     } else {
         emit_quietly(Step { head });
     }
-}
-
-#[inline(always)]
-pub fn current_pid() -> u32 {
-    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 #[inline(always)]

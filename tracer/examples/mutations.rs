@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -30,6 +31,10 @@ const HARMLESS: &[(&str, &str)] = &[
     (
         "task_flags",
         "it only says of an owner that it is a kernel thread",
+    ),
+    (
+        "pid_level",
+        "the first number is the one here; in a PID namespace further down it is missed",
     ),
     (
         "row mod_timer",
@@ -196,7 +201,12 @@ fn offsets(facts: &Facts) -> Vec<Mutation> {
         sk_family sk_hash sk_addrpair sk_state sk_num sk_dport sk_net sk_v6_daddr
         sk_v6_rcv_saddr sk_protocol sk_err inet_sport tcp_linger2 net_inum net_cookie tw_timer
         tw_substate rsk_timer timer_expires timer_function timer_flags task_flags
+        task_pid pid_level pid_numbers upid_nr upid_ns pid_ns_inum
     );
+    // What leads to the numbers of a PID namespace is followed there alone: this one
+    // will do.
+    let pid_namespace = fs::metadata("/proc/self/ns/pid").ok();
+    let pid_namespace = pid_namespace.and_then(|file| u32::try_from(file.ino()).ok());
     let mut mutations = Vec::new();
     for (name, member) in members {
         // Where a namespace's cookie cannot be asked for, its member is not read.
@@ -214,6 +224,7 @@ fn offsets(facts: &Facts) -> Vec<Mutation> {
                 name: format!("{name} {by:+}"),
                 facts: Ok(Facts {
                     layout,
+                    pid_namespace,
                     ..facts.clone()
                 }),
             });

@@ -326,8 +326,10 @@ struct ScopeArgs {
     ///
     /// The kernel knows whose a socket is when it connects, listens or closes,
     /// so one that was accepted comes into sight when it is closed, and one that
-    /// was there before when it closes. Children have pids of their own.
-    #[arg(long, value_name = "PID", value_delimiter = ',', help_heading = SEE)]
+    /// was there before when it closes. Children have pids of their own. A process
+    /// goes by the number that `ps` shows here; one outside this PID namespace has none.
+    #[arg(long, value_name = "PID", value_delimiter = ',', help_heading = SEE,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pid: Vec<u32>,
 
     /// Only sockets that processes of this name open or close

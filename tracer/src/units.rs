@@ -178,6 +178,16 @@ pub fn comm(bytes: &[u8; 16]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
+/// The number of a process that owns something, which is 0 where the PID namespace
+/// of `/proc` has none for it.
+#[must_use]
+pub fn pid(pid: u32) -> String {
+    match pid {
+        0 => "outside".to_owned(),
+        pid => pid.to_string(),
+    }
+}
+
 /// A network namespace by its name, or by its inode where it has none.
 #[must_use]
 pub fn namespace(inode: u32, name: Option<&str>) -> String {

@@ -140,6 +140,12 @@ pub fn layout(blob: &[u8]) -> Result<Layout, Missing> {
         task_flags: at("task_struct", "flags", Width::Exactly(4))?,
         task_group_leader: at("task_struct", "group_leader", Width::Exactly(8))?,
         task_comm: at("task_struct", "comm", Width::Exactly(16))?,
+        task_pid: at("task_struct", "thread_pid", Width::Exactly(8))?,
+        pid_level: at("pid", "level", Width::Exactly(4))?,
+        pid_numbers: at("pid", "numbers", Width::Any)?,
+        upid_nr: at("upid", "nr", Width::Exactly(4))?,
+        upid_ns: at("upid", "ns", Width::Exactly(8))?,
+        pid_ns_inum: at("pid_namespace", "ns.inum", Width::Exactly(4))?,
         ..Layout::default()
     })
 }

@@ -6,17 +6,23 @@
 
 use std::fs;
 use std::io;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
+use super::isolation;
 use crate::model::event::Moment;
 use crate::model::snapshot::Host;
+
+/// Nanoseconds to take from our clock to have the kernel side's. Where that is not
+/// told, a start is refused (`requirements`).
+static AHEAD: LazyLock<i64> = LazyLock::new(|| isolation::clock_ahead().unwrap_or(0));
 
 /// Now, as the kernel side's timestamps have it.
 #[must_use]
 pub fn now() -> Moment {
-    Moment(nanoseconds(clock_gettime(ClockId::Monotonic)) as u64)
+    Moment((nanoseconds(clock_gettime(ClockId::Monotonic)) - *AHEAD) as u64)
 }
 
 /// Ticks a second: the coarse clock's resolution is one tick.

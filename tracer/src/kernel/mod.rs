@@ -5,9 +5,11 @@
 
 pub mod btf;
 pub mod cgroup;
+pub mod cgroup_v1;
 pub mod clock;
 pub mod counters;
 pub mod decode;
+pub mod isolation;
 pub mod kallsyms;
 pub mod mountinfo;
 pub mod netns;

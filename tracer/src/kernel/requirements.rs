@@ -11,6 +11,7 @@ use std::io::{self, BufReader};
 use std::panic::resume_unwind;
 use std::thread;
 
+use log::warn;
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use tracer_common::layout::{Callers, Layout};
@@ -18,6 +19,8 @@ use tracer_common::layout::{Callers, Layout};
 pub use judge::judge;
 
 use super::btf::{self, Btf};
+use super::cgroup_v1::Shared;
+use super::isolation::{self, Processes};
 use super::kallsyms::{self, Symbols};
 use super::{cgroup, clock};
 
@@ -35,6 +38,9 @@ pub struct Facts {
     /// Handlers included.
     pub layout: Layout,
     pub callers: Callers,
+    /// The PID namespace whose numbers processes go by, where that is not the
+    /// machine's.
+    pub pid_namespace: Option<u32>,
     /// Ticks a second.
     pub hz: u32,
 }
@@ -78,6 +84,14 @@ pub struct Probe {
     pub jit: Option<String>,
     /// Where cgroup v2 is mounted.
     pub cgroups: Option<String>,
+    /// What v2 does not tell apart. [`probe`] leaves it empty: to find it every
+    /// process is looked at, and no start depends on it.
+    pub shared_cgroups: Vec<Shared>,
+    pub processes: Processes,
+    /// As [`isolation::clock_ahead`] gives it.
+    pub clock_ahead: Result<i64, String>,
+    /// Whether the kernel is a real-time one (PREEMPT_RT).
+    pub realtime: bool,
     /// Ticks a second.
     pub hz: u32,
 }
@@ -134,11 +148,9 @@ pub fn probe() -> Probe {
         let types = types.join().unwrap_or_else(|panic| resume_unwind(panic));
         (types, symbols)
     });
+    let uname = rustix::system::uname();
     Probe {
-        kernel: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
+        kernel: uname.release().to_string_lossy().into_owned(),
         capabilities: rustix::thread::capabilities(None)
             .map(|sets| sets.effective)
             .map_err(|e| format!("the capabilities of this process cannot be read: {e}")),
@@ -147,6 +159,12 @@ pub fn probe() -> Probe {
         lockdown: trimmed("/sys/kernel/security/lockdown"),
         jit: trimmed("/proc/sys/net/core/bpf_jit_enable"),
         cgroups: cgroup::mount().map(|path| path.display().to_string()),
+        shared_cgroups: Vec::new(),
+        processes: isolation::processes(),
+        clock_ahead: isolation::clock_ahead(),
+        // Not every real-time kernel has the file.
+        realtime: trimmed("/sys/kernel/realtime").is_some_and(|text| text == "1")
+            || uname.version().to_string_lossy().contains("PREEMPT_RT"),
         hz: clock::hz(),
     }
 }
@@ -200,9 +218,17 @@ impl Reach {
     }
 }
 
-/// The facts of this host, or what it lacks for that reach.
+/// The facts of this host, or what it lacks for that reach. What has not been
+/// tried on such a host is said.
 pub fn check(reach: Reach) -> Result<Facts, Unmet> {
-    facts(&probe(), reach)
+    let probe = probe();
+    let facts = facts(&probe, reach)?;
+    for check in judge(&probe) {
+        if check.name == judge::REAL_TIME && check.verdict == Verdict::Degraded {
+            warn!("{}", check.found);
+        }
+    }
+    Ok(facts)
 }
 
 /// Pure.
@@ -222,6 +248,7 @@ pub fn facts(probe: &Probe, reach: Reach) -> Result<Facts, Unmet> {
                 ..*layout
             },
             callers: kallsyms::callers(symbols).ok()?,
+            pid_namespace: probe.processes.namespace(),
             hz: probe.hz,
         })
     };

@@ -100,6 +100,8 @@ impl Tracer {
                 Some(Family::Inet6) => 10,
             },
             tell_all: u32::from(wanted.tell_all),
+            pid_ns: facts.pid_namespace.unwrap_or(0),
+            unused: 0,
             wake_at: wanted.ring_bytes / 4,
             local: end(wanted.filter.local()),
             remote: end(wanted.filter.remote()),

@@ -61,7 +61,7 @@ impl Netns {
     /// A path under which other processes of the same user can open it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
+        format!("/proc/{}/fd/{}", own_number(), self.file.as_raw_fd()).into()
     }
 
     /// Runs `work` on a new thread inside; sockets it makes stay inside wherever
@@ -167,6 +167,14 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// This process's number in `/proc`, which is not what getpid() says in a PID
+/// namespace that has the `/proc` of another.
+pub(crate) fn own_number() -> u32 {
+    let link = fs::read_link("/proc/self").ok();
+    let number = link.and_then(|link| link.to_str()?.parse().ok());
+    number.unwrap_or_else(std::process::id)
 }
 
 /// Takes the calling thread there.

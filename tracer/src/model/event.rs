@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 pub use tracer_common::state::State;
-pub use tracer_common::wire::Reason;
+pub use tracer_common::wire::{OUTSIDE, Reason};
 
 /// A moment of `CLOCK_MONOTONIC`, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,7 +201,8 @@ pub enum Event {
         netns: Netns,
         pid: u32,
     },
-    /// Who a pid is, from here on.
+    /// Who a pid is, from here on. Here as in steps and ends one with [`OUTSIDE`] is
+    /// no process's number, but stands for one all the same.
     Process {
         pid: u32,
         comm: [u8; 16],

@@ -24,6 +24,8 @@ pub enum Side {
 /// A process, as the kernel side named it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
+    /// 0: the idle task, or a process that has no number in the PID namespace by
+    /// whose numbers processes are told.
     pub pid: u32,
     /// `None` where the kernel side did not name it.
     pub comm: Option<[u8; 16]>,

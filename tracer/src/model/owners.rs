@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
+use super::event::OUTSIDE;
 use super::happening;
 
 /// No process.
@@ -143,7 +144,7 @@ impl Owners {
             .get(&pid)
             .and_then(|&index| self.process(index))
             .unwrap_or(happening::Process {
-                pid,
+                pid: shown(pid),
                 comm: None,
                 cgroup: None,
             })
@@ -234,11 +235,16 @@ impl Owners {
 impl Identity {
     fn process(&self) -> happening::Process {
         happening::Process {
-            pid: self.pid,
+            pid: shown(self.pid),
             comm: self.name.map(|(comm, _)| comm),
             cgroup: self.name.map(|(_, cgroup)| cgroup),
         }
     }
+}
+
+/// As the kernel itself tells of a process outside: by the number 0.
+fn shown(pid: u32) -> u32 {
+    if pid & OUTSIDE == 0 { pid } else { 0 }
 }
 
 /// TIME_WAITs entered by remote address.
@@ -282,7 +288,7 @@ impl Remotes {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOBODY, Owners, Remotes};
+    use super::{NOBODY, OUTSIDE, Owners, Remotes};
 
     fn comm(name: &str) -> [u8; 16] {
         let mut comm = [0; 16];
@@ -296,6 +302,23 @@ mod tests {
         owners.name(30, comm("kworker/0:1"), 1, true);
         assert_eq!((owners.actor(0), owners.actor(30)), (NOBODY, NOBODY));
         assert_eq!(owners.current(30).comm, Some(comm("kworker/0:1")));
+    }
+
+    #[test]
+    fn those_outside_have_no_number_and_are_told_apart() {
+        let mut owners = Owners::new(16);
+        owners.name(OUTSIDE | 7, comm("nginx"), 1, false);
+        owners.name(OUTSIDE | 8, comm("curl"), 1, false);
+        owners.name(7, comm("wget"), 1, false);
+        for (pid, name) in [(OUTSIDE | 7, "nginx"), (OUTSIDE | 8, "curl"), (7, "wget")] {
+            let owner = owners.actor(pid);
+            owners.entered_time_wait(owner);
+            let process = owners.process(owner).unwrap();
+            let number = if pid == 7 { 7 } else { 0 };
+            assert_eq!((process.pid, process.comm), (number, Some(comm(name))));
+        }
+        assert_eq!(owners.top(9).0.len(), 3);
+        assert_eq!(owners.current(OUTSIDE | 9).pid, 0);
     }
 
     #[test]

@@ -357,6 +357,7 @@ pub struct Destination {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
+    /// 0: it has no number in the PID namespace of `/proc`.
     pub pid: u32,
     pub comm: String,
     /// Path below the cgroup v2 mount; absent where it is not known.

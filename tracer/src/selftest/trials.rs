@@ -12,7 +12,7 @@ use super::Tried;
 use super::scene::{Birth, Scene, is_between};
 use crate::kernel::clock;
 use crate::lab::destroy::Destroyer;
-use crate::lab::netns::Netns;
+use crate::lab::netns::{Netns, own_number};
 use crate::lab::segments::{FIN, RST, Segment};
 use crate::model::event::{Event, Reason, Seed, State, Step};
 
@@ -179,7 +179,7 @@ fn owners(scene: &mut Scene) -> Result<Tried> {
     let door = scene.door(V4)?;
     let (local, remote) = known(scene, &door)?.close_in_turn()?;
     let (_, steps) = scene.story(local, remote, State::FinWait2)?;
-    let me = std::process::id();
+    let me = own_number();
     for step in &steps {
         if matches!(step.to, State::SynSent | State::FinWait1) {
             ensure!(

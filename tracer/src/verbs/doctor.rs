@@ -22,10 +22,10 @@ use crate::analysis::headroom::{Buckets, Ports};
 use crate::analysis::myths::{self, AtBoot, Place, Seen};
 use crate::kernel::counters::Reading;
 use crate::kernel::netns::{self, Search};
-use crate::kernel::requirements::{self, Facts, Reach, Verdict};
+use crate::kernel::requirements::{self, Facts, Probe, Reach, Verdict};
 use crate::kernel::sysctl::{self, Values};
 use crate::kernel::sysctl_d::{Files, Setting};
-use crate::kernel::{cgroup, clock, counters, slab};
+use crate::kernel::{cgroup, cgroup_v1, clock, counters, slab};
 use crate::knowledge::sysctls::{self, Value};
 use crate::model::event::Netns;
 use crate::model::snapshot::Snapshot;
@@ -66,7 +66,10 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode> {
 }
 
 fn examine(look: Duration) -> Result<Report> {
-    let probe = requirements::probe();
+    let probe = Probe {
+        shared_cgroups: cgroup_v1::shared(),
+        ..requirements::probe()
+    };
     let checks = requirements::judge(&probe);
     let own = netns::current()
         .context("cannot tell this network namespace")?
@@ -225,7 +228,7 @@ fn reverts(files: &Files, values: &Values) -> Vec<Revert> {
 
 /// The last snapshot of a look at every namespace, or where that is not allowed
 /// at this one; and which. `None` where the tracer does not run at all.
-fn watch(probe: &requirements::Probe, look: Duration) -> Option<(Snapshot, &'static str)> {
+fn watch(probe: &Probe, look: Duration) -> Option<(Snapshot, &'static str)> {
     let all = requirements::facts(probe, Reach::All).map(|facts| (facts, NetnsChoice::All));
     let own = || requirements::facts(probe, Reach::Own).map(|facts| (facts, NetnsChoice::Own));
     let (facts, netns) = all.or_else(|_| own()).ok()?;

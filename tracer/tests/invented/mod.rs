@@ -470,6 +470,13 @@ pub(crate) fn happenings() -> Vec<Happening> {
                 by: process(900, "ev\u{1b}[2Jil"),
             },
         },
+        // Its owner has no number here.
+        Happening {
+            at: at(62_500_000),
+            socket: SocketId(90_299),
+            owner: Some(process(0, "nginx")),
+            ..client(0, step(State::Established, State::FinWait1, Some(500)))
+        },
         Happening {
             at: at(63_000_000),
             socket: SocketId(90_300),

@@ -17,7 +17,7 @@ use super::{Outcome, Verdict};
 /// Of a user who may do nothing.
 const NOBODY: u32 = 65_534;
 
-fn refused(output: &Output, words: &[&str]) -> Result<()> {
+pub(crate) fn refused(output: &Output, words: &[&str]) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.code() == Some(2),

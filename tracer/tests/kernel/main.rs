@@ -6,6 +6,7 @@
 //! pass once. Started with a role as its first argument it is a helper process
 //! of one of the tests instead; as process 1 it is the `/init` of a guest.
 
+mod apart;
 mod bystander;
 mod churn;
 mod doctor;
@@ -273,6 +274,21 @@ const TESTS: &[Test] = &[
         sysctls::what_belongs_to_the_machine,
     ),
     (
+        "apart::a_part_is_not_told_as_the_whole",
+        Room::Calm,
+        apart::a_part_is_not_told_as_the_whole,
+    ),
+    (
+        "apart::processes_go_by_the_numbers_in_there",
+        Room::Calm,
+        apart::processes_go_by_the_numbers_in_there,
+    ),
+    (
+        "apart::another_clock_moves_no_event",
+        Room::Calm,
+        apart::another_clock_moves_no_event,
+    ),
+    (
         "errors::an_unprivileged_user",
         Room::Any,
         errors::an_unprivileged_user,
@@ -349,15 +365,17 @@ pub(crate) fn number(name: &str) -> anyhow::Result<Option<u64>> {
 const SIDE_BY_SIDE: usize = 9;
 
 fn main() -> std::process::ExitCode {
-    if guest::is_guest() {
-        guest::be_init();
-    }
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
         Some(owners::ROLE) => return owners::work(),
+        // Process 1 of its PID namespace, and of no machine.
+        Some(apart::ROLE) => return apart::hold(words.next().is_some()),
         Some(names::EVIL) => return names::churn(words),
         Some(names::NAMED) => return names::named(std::env::args_os().skip(2)),
         _ => {}
+    }
+    if guest::is_guest() {
+        guest::be_init();
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);

@@ -22,7 +22,7 @@ use super::{Outcome, Verdict, guest, story};
 pub(crate) const ROLE: &str = "churn-on-stdin";
 
 const PROCESSES: usize = 4;
-const EACH: u64 = 2_500;
+pub(crate) const EACH: u64 = 2_500;
 
 /// One of the four: says its ports, waits for a line, connects to them.
 pub(crate) fn work() -> ExitCode {
@@ -50,21 +50,22 @@ pub(crate) fn work() -> ExitCode {
     }
 }
 
-struct Worker {
-    child: Child,
+pub(crate) struct Worker {
+    pub(crate) child: Child,
     stdin: ChildStdin,
     ports: Vec<u16>,
 }
 
 impl Worker {
-    fn start(netns: &Netns) -> Result<Worker> {
+    pub(crate) fn start(netns: &Netns) -> Result<Worker> {
+        Worker::spawned(|command| netns.spawn(command))
+    }
+
+    pub(crate) fn spawned(spawn: impl FnOnce(&mut Command) -> Result<Child>) -> Result<Worker> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = netns.spawn(
-            command
-                .arg(ROLE)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped()),
-        )?;
+        command.arg(ROLE);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(&mut command)?;
         let stdin = child.stdin.take().context("no stdin")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
@@ -75,6 +76,14 @@ impl Worker {
             stdin,
             ports,
         })
+    }
+
+    /// Lets it make its connections, to the last.
+    pub(crate) fn go(&mut self) -> Result<()> {
+        writeln!(self.stdin, "go")?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "a worker ended with {status}");
+        Ok(())
     }
 }
 
@@ -183,11 +192,7 @@ pub(crate) fn one_process_alone() -> Outcome {
     let mut workers = [Worker::start(&netns)?, Worker::start(&netns)?];
     let pid = u64::from(workers[0].child.id());
     let live = Twtrace::live(&netns, &["--pid", &pid.to_string()])?;
-    for worker in &mut workers {
-        writeln!(worker.stdin, "go")?;
-        let status = worker.child.wait()?;
-        ensure!(status.success(), "a worker ended with {status}");
-    }
+    workers.iter_mut().try_for_each(Worker::go)?;
     let last = live.until("the TIME_WAITs of one process", |lines| {
         let last = lines.last()?;
         // A few may be unseen where the kernel runs no program.

@@ -77,14 +77,19 @@ impl Twtrace {
     }
 
     fn start(arguments: &[&str], netns: &str) -> Result<Twtrace> {
-        let mut child = command()
-            .args(arguments)
-            .args(["--netns", netns])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start twtrace")?;
+        let mut command = command();
+        command.args(arguments).args(["--netns", netns]);
+        Twtrace::spawned(&mut command, |command| Ok(command.spawn()?))
+    }
+
+    /// Started by whoever knows where.
+    pub(crate) fn spawned(
+        command: &mut Command,
+        spawn: impl FnOnce(&mut Command) -> Result<Child>,
+    ) -> Result<Twtrace> {
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command).context("cannot start twtrace")?;
         let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
         let stdout = BufReader::new(child.stdout.take().context("no stdout")?);
         let stderr = BufReader::new(child.stderr.take().context("no stderr")?);

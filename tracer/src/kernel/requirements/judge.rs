@@ -6,22 +6,30 @@
 use rustix::thread::CapabilitySet;
 
 use super::{Check, Probe, TRACEPOINTS, Verdict};
+use crate::kernel::isolation::Processes;
 use crate::kernel::{clock, kallsyms};
 
 /// The first kernel with `iter/tcp`, test runs of raw tracepoints and ring
 /// buffers that is tested.
 const OLDEST: (u32, u32) = (5, 10);
 
+/// The first real-time kernel whose ring buffer may be written to where a timer's
+/// lock is held: before, the ring's own lock may sleep there.
+const OLDEST_REAL_TIME: (u32, u32) = (6, 12);
+
 /// Names of checks that decide by which namespaces are wanted.
 pub(super) const ENTER: &str = "enter namespaces";
 pub(super) const FIND: &str = "find namespaces";
+/// It is said at a start as well.
+pub(super) const REAL_TIME: &str = "real time";
 
 /// Verdicts on all that the tracer needs or is better for, in the order in which
 /// a remedy makes sense.
 #[must_use]
 pub fn judge(probe: &Probe) -> Vec<Check> {
-    let mut checks = vec![version(probe), lockdown(probe)];
+    let mut checks = vec![version(probe), real_time(probe), lockdown(probe)];
     checks.extend(capabilities(probe));
+    checks.extend([processes(probe), find(probe), clock_of(probe)]);
     checks.extend(types(probe));
     checks.extend(symbols(probe));
     checks.extend([jit(probe), cgroups(probe)]);
@@ -57,6 +65,31 @@ fn version(probe: &Probe) -> Check {
         (Verdict::Ok, probe.kernel.clone())
     };
     verdict_on("kernel", verdict, found, "run it on a newer kernel")
+}
+
+fn real_time(probe: &Probe) -> Check {
+    let (oldest, minor) = OLDEST_REAL_TIME;
+    let (verdict, found) = if !probe.realtime {
+        (Verdict::Ok, "no real-time kernel".to_owned())
+    } else if clock::version_of(&probe.kernel) < OLDEST_REAL_TIME {
+        (
+            Verdict::Missing,
+            format!(
+                "this is a real-time kernel (PREEMPT_RT) before {oldest}.{minor}, whose BPF ring \
+                 buffer takes a lock that may sleep where timers must not"
+            ),
+        )
+    } else {
+        (
+            Verdict::Degraded,
+            "this is a real-time kernel (PREEMPT_RT), on which twtrace is not tested".to_owned(),
+        )
+    };
+    let remedy = match verdict {
+        Verdict::Missing => format!("run it on Linux {oldest}.{minor} or later"),
+        _ => "compare its counts with those of `ss -tan`, and report what differs".to_owned(),
+    };
+    verdict_on(REAL_TIME, verdict, found, &remedy)
 }
 
 /// In confidentiality mode no program may read kernel memory, root's included.
@@ -124,17 +157,82 @@ fn capabilities(probe: &Probe) -> Vec<Check> {
             "run it as root, or watch this namespace alone with --netns self",
         )
     };
-    let look = if have.contains(CapabilitySet::SYS_PTRACE) {
-        verdict_on(FIND, Verdict::Ok, "CAP_SYS_PTRACE", "")
-    } else {
-        verdict_on(
+    vec![load, enter]
+}
+
+/// What holds a namespace is found through `/proc`.
+fn find(probe: &Probe) -> Check {
+    if probe.processes != Processes::All {
+        return verdict_on(
+            FIND,
+            Verdict::Degraded,
+            "/proc shows no process outside this PID namespace, so network namespaces that only \
+             such a process holds are not found",
+            "run it in the machine's own PID namespace (docker run --pid=host), or watch one \
+             network namespace alone with --netns self",
+        );
+    }
+    match &probe.capabilities {
+        Ok(have) if have.contains(CapabilitySet::SYS_PTRACE) => {
+            verdict_on(FIND, Verdict::Ok, "CAP_SYS_PTRACE", "")
+        }
+        Ok(_) => verdict_on(
             FIND,
             Verdict::Degraded,
             "CAP_SYS_PTRACE is missing, so network namespaces of other users' processes are not found",
             "run it as root, grant cap_sys_ptrace, or watch one namespace alone with --netns self",
-        )
+        ),
+        Err(why) => verdict_on(FIND, Verdict::Unknown, why, "run it as root"),
+    }
+}
+
+/// By whose numbers processes are shown.
+fn processes(probe: &Probe) -> Check {
+    let (verdict, found) = match &probe.processes {
+        Processes::All => (Verdict::Ok, "the machine's own".to_owned()),
+        Processes::Of(inode) => (
+            Verdict::Degraded,
+            format!(
+                "processes go by their numbers in the PID namespace {inode}; one outside it has \
+                 none there and is shown as 0"
+            ),
+        ),
+        Processes::Untold(why) => (
+            Verdict::Missing,
+            format!("whose process numbers /proc shows cannot be told: {why}"),
+        ),
     };
-    vec![load, enter, look]
+    verdict_on(
+        "PID namespace",
+        verdict,
+        found,
+        match verdict {
+            Verdict::Missing => "run it as root, with the /proc of its own PID namespace",
+            _ => "run it in the machine's own PID namespace (docker run --pid=host)",
+        },
+    )
+}
+
+fn clock_of(probe: &Probe) -> Check {
+    let (verdict, found) = match &probe.clock_ahead {
+        Ok(0) => (Verdict::Ok, "the machine's own".to_owned()),
+        // Taken account of in all that is shown.
+        Ok(ahead) => (
+            Verdict::Ok,
+            format!(
+                "a time namespace whose clock is {:.3} s {} the machine's",
+                ahead.unsigned_abs() as f64 / 1e9,
+                if *ahead > 0 { "ahead of" } else { "behind" }
+            ),
+        ),
+        Err(why) => (Verdict::Missing, why.clone()),
+    };
+    verdict_on(
+        "time namespace",
+        verdict,
+        found,
+        "start it as a child of the process that has made the time namespace (unshare --fork)",
+    )
 }
 
 fn types(probe: &Probe) -> Vec<Check> {
@@ -248,17 +346,32 @@ fn jit(probe: &Probe) -> Check {
 }
 
 fn cgroups(probe: &Probe) -> Check {
-    let (verdict, found) = match &probe.cgroups {
-        Some(path) => (Verdict::Ok, path.as_str()),
-        None => (
+    let Some(mount) = &probe.cgroups else {
+        return verdict_on(
+            "cgroups",
             Verdict::Degraded,
             "cgroup v2 is not mounted, so owners are shown without their cgroup",
-        ),
+            "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
+        );
+    };
+    let Some(shared) = probe.shared_cgroups.first() else {
+        return verdict_on("cgroups", Verdict::Ok, mount, "");
+    };
+    let named = &shared.v1[..shared.v1.len().min(2)];
+    let more = match shared.v1.len() - named.len() {
+        0 => String::new(),
+        n => format!(" and {n} more of cgroup v1"),
     };
     verdict_on(
         "cgroups",
-        verdict,
-        found,
-        "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
+        Verdict::Degraded,
+        format!(
+            "{mount}, where processes of {}{more} are all in {}: by cgroup their sockets cannot \
+             be told apart",
+            named.join(", "),
+            shared.v2
+        ),
+        "boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1), or tell them apart by \
+         --netns, --pid or --comm",
     )
 }

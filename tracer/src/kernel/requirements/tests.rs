@@ -37,6 +37,10 @@ fn good() -> Probe {
         lockdown: Some("none [integrity] confidentiality".into()),
         jit: Some("1".into()),
         cgroups: Some("/sys/fs/cgroup".into()),
+        shared_cgroups: Vec::new(),
+        processes: Processes::All,
+        clock_ahead: Ok(0),
+        realtime: false,
         hz: 250,
     }
 }
@@ -81,6 +85,95 @@ fn sockets_elsewhere_are_not_left_out_in_silence() {
     };
     assert!(facts(&blind, Reach::Other).is_ok());
     assert!(facts(&blind, Reach::All).is_err());
+}
+
+#[test]
+fn in_a_pid_namespace_of_its_own_a_part_is_not_taken_for_the_whole() {
+    let apart = Probe {
+        processes: Processes::Of(4_026_532_178),
+        ..good()
+    };
+    let said = facts(&apart, Reach::All).unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "cannot load the tracer: /proc shows no process outside this PID namespace, so network \
+         namespaces that only such a process holds are not found; run it in the machine's own PID \
+         namespace (docker run --pid=host), or watch one network namespace alone with --netns self"
+    );
+    for reach in [Reach::Own, Reach::Other] {
+        let found = facts(&apart, reach).unwrap();
+        assert_eq!(found.pid_namespace, Some(4_026_532_178));
+    }
+    assert_eq!(
+        concerns(&apart),
+        [
+            ("PID namespace", Verdict::Degraded),
+            ("find namespaces", Verdict::Degraded)
+        ]
+    );
+    let untold = Probe {
+        processes: Processes::Untold("none can be looked into".into()),
+        ..good()
+    };
+    assert!(refusal(&untold).contains("none can be looked into"));
+}
+
+#[test]
+fn another_clock_is_reckoned_with_if_it_is_told() {
+    let with = |clock_ahead| Probe {
+        clock_ahead,
+        ..good()
+    };
+    assert_eq!(concerns(&with(Ok(-1_500_000_000))), []);
+    let said = judge(&with(Ok(-1_500_000_000)));
+    let said = said.iter().find(|c| c.name == "time namespace").unwrap();
+    assert!(said.found.contains("1.500 s behind"), "{said:?}");
+    let untold = refusal(&with(Err("the offset is not told".into())));
+    assert!(untold.contains("the offset is not told"), "{untold}");
+}
+
+#[test]
+fn a_real_time_kernel_is_refused_or_said_to_be_untested() {
+    let on = |kernel: &str| Probe {
+        kernel: kernel.into(),
+        realtime: true,
+        ..good()
+    };
+    for old in ["5.10.0-32-rt-amd64", "6.1.0-rt", "6.11.9"] {
+        let said = refusal(&on(old));
+        assert!(
+            said.contains("real-time") && said.ends_with("run it on Linux 6.12 or later"),
+            "{said}"
+        );
+    }
+    for new in ["6.12.0-rt", "7.2.1"] {
+        assert_eq!(concerns(&on(new)), [("real time", Verdict::Degraded)]);
+    }
+}
+
+#[test]
+fn what_cgroup_v2_does_not_tell_apart_is_said() {
+    let shared = |v1: &[&str]| Shared {
+        v2: "/".into(),
+        v1: v1.iter().map(|&path| path.to_owned()).collect(),
+    };
+    let with = |v1| Probe {
+        shared_cgroups: vec![shared(v1)],
+        ..good()
+    };
+    let four = with(&["memory:/a", "memory:/b", "memory:/c", "memory:/d"]);
+    assert_eq!(concerns(&four), [("cgroups", Verdict::Degraded)]);
+    let found = |probe: &Probe| judge(probe).pop().unwrap().found;
+    assert_eq!(
+        found(&four),
+        "/sys/fs/cgroup, where processes of memory:/a, memory:/b and 2 more of cgroup v1 are all \
+         in /: by cgroup their sockets cannot be told apart"
+    );
+    assert_eq!(
+        found(&with(&["memory:/a", "memory:/b"])),
+        "/sys/fs/cgroup, where processes of memory:/a, memory:/b are all in /: by cgroup their \
+         sockets cannot be told apart"
+    );
 }
 
 #[test]

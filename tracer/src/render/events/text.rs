@@ -225,8 +225,9 @@ fn owners(happening: &Happening) -> String {
 }
 
 fn process(process: &Process) -> String {
+    let pid = units::pid(process.pid);
     match &process.comm {
-        Some(comm) => format!("{}[{}]", units::comm(comm), process.pid),
-        None => format!("[{}]", process.pid),
+        Some(comm) => format!("{}[{pid}]", units::comm(comm)),
+        None => format!("[{pid}]"),
     }
 }

@@ -7,7 +7,9 @@ use crate::analysis::advise::{KNEE, Load};
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
 use crate::render::line::{Block, Line, Tone};
-use crate::units::{count, counted, endpoint, host, percent_of, rate, roughly, seconds, shortened};
+use crate::units::{
+    count, counted, endpoint, host, percent_of, pid, rate, roughly, seconds, shortened,
+};
 
 const ROWS: usize = 5;
 
@@ -154,7 +156,7 @@ pub(super) fn owners(snapshot: &Snapshot, width: usize) -> Option<Block> {
             Tone::Plain,
             format!(
                 "{:>7} {:<16} {:>11} {:>7}  {}",
-                owner.pid,
+                pid(owner.pid),
                 owner.comm,
                 count(owner.time_wait_entered),
                 percent_of(owner.time_wait_entered, entered),

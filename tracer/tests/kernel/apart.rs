@@ -1,0 +1,339 @@
+//! twtrace where it stands apart from the machine: in a PID namespace, where
+//! `/proc` shows only some processes and by other numbers, and in a time
+//! namespace, whose clock has another zero.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{
+    LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
+};
+use serde_json::Value;
+use tracer::kernel::clock::{self, Wall};
+use tracer::lab::churn::{self, Churn};
+use tracer::lab::netns::Netns;
+
+use super::owners::Worker;
+use super::truth::count;
+use super::twtrace::{self, Twtrace};
+use super::{Outcome, Verdict, errors, guest, story};
+
+/// The first argument that makes this program the first process of a PID namespace.
+pub(crate) const ROLE: &str = "hold-until-stdin-ends";
+
+/// The second: one further down, for others to enter.
+const BELOW: &str = "and-one-below";
+
+pub(crate) fn hold(below: bool) -> ExitCode {
+    let held = || -> Result<()> {
+        let mut first = None;
+        if below {
+            // SAFETY: it concerns children alone.
+            unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
+            let mut command = Command::new("/proc/self/exe");
+            command
+                .arg(ROLE)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null());
+            first = Some(command.spawn()?);
+        }
+        writeln!(io::stdout(), "ready")?;
+        io::copy(&mut io::stdin(), &mut io::sink())?;
+        drop(first);
+        Ok(())
+    };
+    match held() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if that fails too; the exit code says it.
+            let _ = writeln!(io::stderr(), "{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A PID namespace with a `/proc` of its own, as a container has it.
+struct Apart {
+    /// Holds it for as long as its stdin is open.
+    first: Child,
+    processes: File,
+    mounts: File,
+}
+
+impl Apart {
+    fn new() -> Result<Apart> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(ROLE);
+        let mount_proc = || Ok(mount("proc", "/proc", "proc", MountFlags::empty(), None)?);
+        // SAFETY: it makes one system call and allocates nothing.
+        unsafe { command.pre_exec(mount_proc) };
+        Apart::held(&mut command, "pid", |command| {
+            // SAFETY: mounts, and the PID namespace of children, are this thread's
+            // alone; no descriptor table is, and the thread ends right after.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWPID) }?;
+            let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+            mount_change("/", private)?;
+            Ok(command.spawn()?)
+        })
+    }
+
+    /// One further down; `/proc` is that of this one.
+    fn below(&self) -> Result<Apart> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ROLE, BELOW]);
+        Apart::held(&mut command, "pid_for_children", |command| {
+            self.enter()?;
+            Ok(command.spawn()?)
+        })
+    }
+
+    fn held(
+        command: &mut Command,
+        namespace: &str,
+        spawn: impl FnOnce(&mut Command) -> Result<Child> + Send,
+    ) -> Result<Apart> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut first = on_own_thread(|| spawn(command))?;
+        let mut line = String::new();
+        BufReader::new(first.stdout.take().context("no stdout")?).read_line(&mut line)?;
+        ensure!(line == "ready\n", "it says {line:?}");
+        let open = |what| File::open(format!("/proc/{}/ns/{what}", first.id()));
+        Ok(Apart {
+            processes: open(namespace)?,
+            mounts: open("mnt")?,
+            first,
+        })
+    }
+
+    /// Children of the calling thread are in there from now on.
+    fn enter(&self) -> Result<()> {
+        // SAFETY: root and working directory are this thread's own from here on, no
+        // descriptor table is.
+        unsafe { unshare_unsafe(UnshareFlags::FS) }?;
+        move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        move_into_link_name_space(self.processes.as_fd(), None)?;
+        Ok(())
+    }
+
+    /// Starts a process in there and in that network namespace.
+    fn spawn(&self, netns: &Netns, command: &mut Command) -> Result<Child> {
+        netns.run(|| {
+            self.enter()?;
+            Ok(command.spawn()?)
+        })?
+    }
+
+    fn output(&self, netns: &Netns, words: &[&str]) -> Result<Output> {
+        let mut command = twtrace::command();
+        command.args(words).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(self.spawn(netns, &mut command)?.wait_with_output()?)
+    }
+
+    fn twtrace(&self, netns: &Netns, words: &[&str]) -> Result<Twtrace> {
+        Twtrace::spawned(twtrace::command().args(words), |command| {
+            self.spawn(netns, command)
+        })
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // All that is in there ends with it. Both fail where it has ended.
+        let _ = self.first.kill();
+        let _ = self.first.wait();
+    }
+}
+
+fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(work).join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The numbers of a process, from this PID namespace down to its own.
+fn numbers(of: &Child) -> Result<Vec<u64>> {
+    let status = fs::read_to_string(format!("/proc/{}/status", of.id()))?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = numbers.context("no NSpid")?.split_whitespace();
+    Ok(numbers.map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// A network namespace that is held by a process outside is not found in there:
+/// its sockets are refused, rather than counted as none.
+pub(crate) fn a_part_is_not_told_as_the_whole() -> Outcome {
+    let all = guest::lighter(3_000);
+    let held_outside = churn::namespace()?;
+    let load = Churn {
+        connections: all,
+        ..Churn::default()
+    };
+    held_outside.run(|| load.run())??;
+    let (apart, own) = (Apart::new()?, Netns::new()?);
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("run.jsonl");
+    let file = file.to_str().context("a path that is no text")?;
+    for words in [
+        &["live", "--json", "--count", "1"] as &[&str],
+        &["live", "--json", "--count", "1", "--netns", "all"],
+        &["events", "--json", "--duration", "1s"],
+        &["record", "-o", file, "--duration", "1s"],
+    ] {
+        let output = apart.output(&own, words)?;
+        errors::refused(&output, &["--pid=host", "--netns self"])
+            .with_context(|| format!("{words:?}"))?;
+    }
+    ensure!(
+        !fs::exists(file)?,
+        "a recording was begun before the refusal"
+    );
+    let doctor = apart.output(&own, &["doctor", "--json", "--duration", "200ms"])?;
+    let report: Value = serde_json::from_slice(&doctor.stdout)?;
+    let check = |name: &str| {
+        let mut checks = report["checks"].as_array().into_iter().flatten();
+        checks.find(|check| check["name"] == name)
+    };
+    ensure!(
+        check("find namespaces").is_some_and(|check| check["verdict"] == "degraded")
+            && report["look"]["netns"] == "self",
+        "{report:#}"
+    );
+
+    // One that can be reached is counted whole.
+    let live = apart.twtrace(&held_outside, &["live", "--json", "--netns", "self"])?;
+    let snapshot = live.equals_ss(&held_outside)?;
+    let now = count(&snapshot, &["time_wait", "now"]);
+    ensure!(now == all, "{now} of {all} TIME_WAITs: {snapshot:#}");
+    live.stop()?;
+    Ok(Verdict::Held)
+}
+
+/// Processes are told by the numbers that `ps` shows in there: one of that PID
+/// namespace, one of a namespace below, and one that has none.
+pub(crate) fn processes_go_by_the_numbers_in_there() -> Outcome {
+    let netns = churn::namespace()?;
+    let apart = Apart::new()?;
+    let below = apart.below()?;
+    let mut workers = [
+        Worker::spawned(|command| apart.spawn(&netns, command))?,
+        Worker::spawned(|command| below.spawn(&netns, command))?,
+        Worker::start(&netns)?,
+    ];
+    let [inside, nested, outside] = &workers;
+    let (inside, nested) = (numbers(&inside.child)?, numbers(&nested.child)?);
+    ensure!(
+        inside.len() == 2 && nested.len() == 3 && numbers(&outside.child)?.len() == 1,
+        "{inside:?} {nested:?}"
+    );
+    let (inside, nested) = (inside[1], nested[1]);
+
+    let words = ["live", "--json", "--interval", "200ms", "--netns", "self"];
+    let live = apart.twtrace(&netns, &words)?;
+    let number = inside.to_string();
+    let words = [&words as &[&str], &["--pid", &number]].concat();
+    let only = apart.twtrace(&netns, &words)?;
+    for run in [&live, &only] {
+        run.until("its first snapshot", |lines| lines.first().map(|_| ()))?;
+    }
+    workers.iter_mut().try_for_each(Worker::go)?;
+    let each = guest::lighter(super::owners::EACH);
+    // A few may be unseen where the kernel runs no program.
+    let enough = |n: u64| n <= each && n >= each - each / 100;
+    let by_pid = |snapshot: &Value| -> BTreeMap<u64, u64> {
+        let owners = snapshot["owners"].as_array().into_iter().flatten();
+        owners
+            .map(|owner| (count(owner, &["pid"]), count(owner, &["time_wait_entered"])))
+            .collect()
+    };
+    live.snapshot("three owners", |snapshot| {
+        let owners = by_pid(snapshot);
+        let expected = [inside, nested, 0];
+        if owners.len() == 3
+            && expected
+                .iter()
+                .all(|n| owners.get(n).is_some_and(|&n| enough(n)))
+        {
+            Ok(())
+        } else {
+            Err(format!("{owners:?}, and not {expected:?}"))
+        }
+    })?;
+    only.snapshot("one owner", |snapshot| {
+        let owners = by_pid(snapshot);
+        let entered = count(snapshot, &["time_wait", "entered"]);
+        if owners.len() == 1 && owners.contains_key(&inside) && enough(entered) {
+            Ok(())
+        } else {
+            Err(format!("{owners:?}, {entered} entered, and not {inside}"))
+        }
+    })?;
+    live.stop()?;
+    only.stop()?;
+    Ok(Verdict::Held)
+}
+
+/// What is told of a connection has the time of the machine.
+pub(crate) fn another_clock_moves_no_event() -> Outcome {
+    let netns = Netns::new()?;
+    let spawn = |command: &mut Command| {
+        // SAFETY: it does nothing. Only a fork brings a child into a time namespace
+        // on every kernel.
+        unsafe { command.pre_exec(|| Ok(())) };
+        // SAFETY: only the time namespace of children is unshared.
+        unsafe { unshare_unsafe(UnshareFlags::NEWTIME) }?;
+        let offsets = format!("/proc/{}/timens_offsets", gettid());
+        fs::write(offsets, "monotonic 100000 0")?;
+        Ok(command.spawn()?)
+    };
+    let inode = netns.inode().to_string();
+    let words = ["events", "--json", "--interval", "200ms", "--netns", &inode];
+    let events = on_own_thread(|| Twtrace::spawned(twtrace::command().args(words), spawn));
+    let events = match events {
+        Err(error) if has_no_time_namespaces(&error) => {
+            return Ok(Verdict::Impossible(
+                "this kernel has no time namespaces".to_owned(),
+            ));
+        }
+        events => events?,
+    };
+    story::listening(&events, &netns)?;
+    let door = netns.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let address = door.local_addr()?;
+    let before = Wall::now().at(clock::now());
+    for _ in 0..20 {
+        let client = netns.run(|| TcpStream::connect(address))??;
+        drop((client, door.accept()?));
+    }
+    let after = Wall::now().at(clock::now());
+    let ours = events.until("20 connections", |lines| {
+        let at_door = |event: &&Value| event["remote"]["port"] == address.port();
+        let ours: Vec<Value> = lines.iter().filter(at_door).cloned().collect();
+        let waits = ours.iter().filter(|e| e["kind"] == "minisocket_start");
+        (waits.count() >= 20).then_some(ours)
+    })?;
+    events.stop()?;
+    // Half of the time between two readings of clocks is as well as it is known.
+    let slack = SignedDuration::from_millis(1);
+    for event in ours {
+        let time: Timestamp = event["time"].as_str().context("no time")?.parse()?;
+        ensure!(
+            time >= before.checked_sub(slack)? && time <= after.checked_add(slack)?,
+            "what was between {before} and {after} is told as of {event}"
+        );
+    }
+    Ok(Verdict::Held)
+}
+
+fn has_no_time_namespaces(error: &anyhow::Error) -> bool {
+    !fs::exists("/proc/self/ns/time").unwrap_or(true)
+        && error.downcast_ref::<rustix::io::Errno>() == Some(&rustix::io::Errno::INVAL)
+}
