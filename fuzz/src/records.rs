@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tracer::kernel::decode::{self, Found};
 use tracer::model::event::{
-    Address, Counters, Event, Lost, Moment, NamespaceFacts, Netns, State, Tick,
+    Counters, Event, Identity, Lost, Moment, NamespaceFacts, Netns, State, Tick,
 };
 use tracer::model::filter::Filter;
 use tracer::model::happening::Happening;
@@ -133,22 +133,13 @@ impl Session {
             208..=211 => ledger.end_seed(now),
             212..=215 => drop(self.snapshot()),
             216 => ledger.passed_over(netns(input.byte()?)),
-            217 => ledger.out_of_reach(netns(input.byte()?)),
-            218 => ledger.asks(now),
+            217..=218 => ledger.asks(now),
             219 => ledger.pass(now, tell),
-            220 => ledger.settle(now, tell),
+            220 => ledger.settle(tell),
             221..=227 => self.sweep(input)?,
-            228..=231 => self.apply(&Event::Requests {
+            228..=235 => self.apply(&Event::HalfOpen {
                 netns: netns(input.byte()?),
-                born: u64::from(input.u16()?),
-                died: u64::from(input.u16()?),
-            }),
-            232..=235 => self.apply(&Event::SeedRequests {
-                netns: netns(input.byte()?),
-                found: u64::from(input.byte()?),
-                born: u64::from(input.u16()?),
-                died: u64::from(input.u16()?),
-                exact: operation.is_multiple_of(2),
+                now: u64::from(input.u16()?),
             }),
             236..=241 => {
                 let counters = Counters {
@@ -179,19 +170,12 @@ impl Session {
                 let netns = netns(input.byte()?);
                 self.apply(&Event::Counters { netns, counters });
             }
-            243 => self.apply(&Event::Requests {
-                netns: netns(input.byte()?),
-                born: count(input)?,
-                died: count(input)?,
-            }),
-            244 => self.apply(&Event::Lost(Lost {
+            243..=244 => self.apply(&Event::Lost(Lost {
                 ring: count(input)?,
-                map: count(input)?,
                 recursion: count(input)?,
             })),
             245..=247 => self.apply(&Event::Lost(Lost {
                 ring: u64::from(input.byte()?),
-                map: u64::from(input.byte()?),
                 recursion: u64::from(input.byte()?),
             })),
             248..=250 => {
@@ -227,15 +211,15 @@ impl Session {
     /// A reading of each undecided minisocket, up to a batch.
     fn sweep(&mut self, input: &mut Input<'_>) -> Option<()> {
         let (states, expires) = (input.byte()?, self.expires(input)?);
-        let undecided: Vec<Address> = self.ledger.undecided().take(SWEEP_BATCH).collect();
-        for (timer, n) in undecided.into_iter().zip(0..) {
+        let undecided: Vec<Identity> = self.ledger.undecided().take(SWEEP_BATCH).collect();
+        for (minisocket, n) in undecided.into_iter().zip(0..) {
             let substate = if states >> (n % 8) & 1 == 0 {
                 State::TimeWait
             } else {
                 State::FinWait2
             };
             self.apply(&Event::Reading {
-                timer,
+                minisocket,
                 at: Moment(self.now),
                 substate,
                 expires,
@@ -246,7 +230,7 @@ impl Session {
 
     /// A record as the kernel side lays it out. Some kinds are none.
     fn record(&mut self, kind: u8, input: &mut Input<'_>) -> Option<Vec<u8>> {
-        let address = address(input.byte()?);
+        let which = input.byte()?;
         let stamp = self.stamp(input)?;
         let (pid, detail) = (input.byte()?, input.byte()?);
         let pid = match kind {
@@ -260,26 +244,30 @@ impl Session {
             _ => (family(detail), 0),
         };
         let mut bytes = Vec::with_capacity(96);
-        bytes.extend(address.to_ne_bytes());
+        bytes.extend(cookie(which).to_ne_bytes());
         bytes.extend(stamp.to_ne_bytes());
         bytes.extend(pid.to_ne_bytes());
         bytes.extend([kind, detail]);
         bytes.extend(error.to_ne_bytes());
         match kind {
+            kind::PROCESS => {}
+            kind::BIRTH | kind::FULL_BIRTH | kind::REARM | kind::END => {
+                bytes.extend((1 << 40 | address(input.byte()?)).to_ne_bytes());
+            }
+            _ => bytes.extend(address(which).to_ne_bytes()),
+        }
+        match kind {
             kind::FULL_STEP => tuple(input, &mut bytes)?,
             kind::BIRTH | kind::FULL_BIRTH => {
-                bytes.extend((1 << 40 | crate::records::address(input.byte()?)).to_ne_bytes());
                 self.arming(input, &mut bytes)?;
                 if kind == kind::FULL_BIRTH {
                     tuple(input, &mut bytes)?;
                 }
             }
             kind::REARM => {
-                bytes[5] |= 1;
                 self.arming(input, &mut bytes)?;
             }
             kind::END => {
-                bytes[5] |= 1;
                 bytes.extend(self.expires(input)?.to_ne_bytes());
                 bytes.extend(netns(input.byte()?).0.to_ne_bytes());
             }
@@ -304,6 +292,7 @@ impl Session {
         } else {
             0
         };
+        bytes.extend(cookie(which).to_ne_bytes());
         bytes.extend((timer | address(which)).to_ne_bytes());
         bytes.extend(self.now.to_ne_bytes());
         bytes.extend(self.jiffies().to_ne_bytes());
@@ -352,7 +341,7 @@ impl Session {
     fn snapshot(&mut self) -> Snapshot {
         let at = Moment(self.now);
         let Session { ledger, told, .. } = self;
-        ledger.settle(at, &mut |happening: &Happening| told.write(happening));
+        ledger.settle(&mut |happening: &Happening| told.write(happening));
         let _ = ledger.doubts(at).map(|doubt| doubt.to_string());
         let frame = Frame {
             seq: self.frames,
@@ -398,6 +387,14 @@ impl Session {
             let read: Result<serde_json::Value, _> = serde_json::from_slice(line);
             read.unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(line)));
         }
+    }
+}
+
+/// Of two sockets at an address one after the other; one in eight has none.
+fn cookie(which: u8) -> u64 {
+    match which {
+        0..32 => 0,
+        _ => u64::from(which),
     }
 }
 

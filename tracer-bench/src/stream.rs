@@ -6,8 +6,10 @@
 
 use tracer::model::event::{Moment, Tick};
 use tracer_common::state::State;
+use tracer_common::walk::SocketRecord;
 use tracer_common::wire::{
-    Arming, Birth, Child, End, FullStep, Head, Process, Reason, Seed, Stamp, Step, Tuple, kind,
+    Arming, BATCH_BYTES, Birth, Child, End, FullStep, Head, Process, Reason, Stamp, Step, Tuple,
+    kind,
 };
 
 pub const NETNS: u32 = 4_026_532_000;
@@ -36,6 +38,21 @@ impl Records {
             let record = &self.bytes[begin..end as usize];
             begin = end as usize;
             record
+        })
+    }
+
+    /// The same as one CPU sends them.
+    pub fn batches(&self) -> impl Iterator<Item = &[u8]> {
+        let mut ends = self.ends.iter().map(|&end| end as usize).peekable();
+        let mut begin = 0;
+        std::iter::from_fn(move || {
+            let mut end = begin;
+            while let Some(next) = ends.next_if(|next| next - begin <= BATCH_BYTES) {
+                end = next;
+            }
+            let batch = &self.bytes[begin..end];
+            begin = end;
+            (!batch.is_empty()).then_some(batch)
         })
     }
 
@@ -92,7 +109,7 @@ impl Stream {
     pub fn processes(&mut self, out: &mut Records) {
         for (pid, comm) in [(CLIENT, b"client\0\0"), (SERVER, b"server\0\0")] {
             let mut head = self.head(0, State::Close, State::Close, pid, kind::PROCESS);
-            head.address = 4242;
+            head.cookie = 4242;
             head.detail = 0;
             out.push(Process {
                 head,
@@ -109,9 +126,7 @@ impl Stream {
         };
         let n = self.made;
         self.made += 1;
-        // The slab hands out the same few addresses again and again.
-        let client = SOCKETS + n % 64 * 2 * 2304;
-        let server = client + 2304;
+        let (client, server) = (2 * n + 1, 2 * n + 2);
         let tuple = tuple(n);
         let back = Tuple {
             local: tuple.remote,
@@ -127,15 +142,24 @@ impl Stream {
 
         let head = self.head(client, Close, SynSent, CLIENT, kind::FULL_STEP);
         out.push(FullStep {
-            head,
+            step: step(client, head),
             tuple: nowhere_yet,
         });
-        let head = self.head(server, Listen, SynRecv, NETNS, kind::CHILD);
-        out.push(Child { head });
+        let head = self.head(0, Listen, SynRecv, NETNS, kind::CHILD);
+        out.push(Child {
+            head,
+            address: address(server),
+        });
         let head = self.head(server, SynRecv, Established, CLIENT, kind::FULL_STEP);
-        out.push(FullStep { head, tuple: back });
+        out.push(FullStep {
+            step: step(server, head),
+            tuple: back,
+        });
         let head = self.head(client, SynSent, Established, CLIENT, kind::FULL_STEP);
-        out.push(FullStep { head, tuple });
+        out.push(FullStep {
+            step: step(client, head),
+            tuple,
+        });
         for (socket, from, to, pid) in [
             (client, Established, FinWait1, CLIENT),
             (server, Established, CloseWait, CLIENT),
@@ -143,9 +167,9 @@ impl Stream {
             (server, CloseWait, LastAck, SERVER),
         ] {
             let head = self.head(socket, from, to, pid, kind::STEP);
-            out.push(Step { head });
+            out.push(step(socket, head));
         }
-        let head = self.head(client, FinWait2, TimeWait, NETNS, kind::BIRTH);
+        let head = self.head(client, TimeWait, TimeWait, NETNS, kind::BIRTH);
         out.push(Birth {
             head,
             timer: self.timer(n),
@@ -155,7 +179,7 @@ impl Stream {
             },
         });
         let head = self.head(server, LastAck, Close, SERVER, kind::STEP);
-        out.push(Step { head });
+        out.push(step(server, head));
         if let Some(old) = n.checked_sub(self.live) {
             self.end(old, out);
         } else {
@@ -165,50 +189,40 @@ impl Stream {
 
     /// The timer of the `n`th connection runs out.
     fn end(&mut self, n: u64, out: &mut Records) {
-        let mut head = self.head(
-            self.timer(n),
-            State::TimeWait,
-            State::TimeWait,
-            0,
-            kind::END,
-        );
+        let mut head = self.head(2 * n + 1, State::TimeWait, State::TimeWait, 0, kind::END);
         head.detail = Reason::Expired as u8;
         out.push(End {
             head,
+            timer: self.timer(n),
             expires: self.jiffies() - HZ,
             netns: NETNS,
         });
     }
 
-    /// The `n`th of so many sockets, as the iterator finds it: established, or
-    /// every `time_wait`th a TIME_WAIT.
-    pub fn found(&self, n: u64, time_wait: u64) -> [u8; size_of::<Seed>()] {
-        let waits = n.is_multiple_of(time_wait);
-        let seed = Seed {
-            address: SOCKETS + n * 2304,
+    /// The `n`th of so many sockets, as the walk finds it: established, or every
+    /// `time_wait`th a TIME_WAIT.
+    pub fn found(&self, n: u64, time_wait: u64) -> SocketRecord {
+        SocketRecord {
+            address: address(n),
+            cookie: n + 1,
             time_ns: self.now_ns,
-            jiffies: self.jiffies(),
+            tuple: tuple(n),
             expires: self.jiffies() + (n % u64::from(TIMEOUT)) as u32,
-            state: if waits {
+            state: if n.is_multiple_of(time_wait) {
                 State::TimeWait
             } else {
                 State::Established
             } as u8,
             substate: State::TimeWait as u8,
             family: 2,
-            unused: 0,
-            unused2: 0,
-            tuple: tuple(n),
-        };
-        let mut bytes = [0; size_of::<Seed>()];
-        bytes.copy_from_slice(bytes_of(&seed));
-        bytes
+            ..SocketRecord::default()
+        }
     }
 
-    fn head(&mut self, address: u64, from: State, to: State, pid: u32, kind: u8) -> Head {
+    fn head(&mut self, cookie: u64, from: State, to: State, pid: u32, kind: u8) -> Head {
         self.now_ns += self.step_ns;
         Head {
-            address,
+            cookie,
             stamp: Stamp::new(self.now_ns, from as u8, to as u8),
             pid,
             kind,
@@ -228,7 +242,18 @@ impl Stream {
     }
 }
 
-const SOCKETS: u64 = 0xffff_8880_0000_0000;
+fn step(cookie: u64, head: Head) -> Step {
+    Step {
+        head,
+        address: address(cookie),
+    }
+}
+
+/// The slab hands out the same few addresses again and again.
+fn address(n: u64) -> u64 {
+    0xffff_8880_0000_0000 + n % 128 * 2304
+}
+
 const TIMERS: u64 = 0xffff_9990_0000_00a0;
 
 /// 256 destinations, and ports that are used again when all were.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use tracer::kernel::decode::{self, Found};
+use tracer::kernel::decode;
+use tracer::kernel::merge::Merge;
+use tracer::kernel::walk::Decoder;
 use tracer::model::event::{Event, Moment, NamespaceFacts, Netns};
 use tracer::model::filter::Filter;
 use tracer::model::happening::Happening;
@@ -21,6 +23,8 @@ use tracer::render::events::{self, Happenings, Show};
 use tracer::render::json::JsonLines;
 use tracer::render::live::{PlainTables, Snapshots};
 use tracer::render::terminal::Terminal;
+use tracer_common::layout::Layout;
+use tracer_common::walk::SocketRecord;
 
 use crate::stream::{NETNS, Records, Stream};
 
@@ -98,10 +102,11 @@ pub fn apply(
     now: Moment,
     tell: &mut impl FnMut(&Happening),
 ) {
-    for record in records.iter() {
-        let event = decode::record(record, now).expect("a record that can be decoded");
-        ledger.apply(&event, tell);
+    let mut merge = Merge::default();
+    for batch in records.batches() {
+        merge.push(batch);
     }
+    merge.emit(now, now, |event| ledger.apply(event, tell));
 }
 
 pub fn facts() -> NamespaceFacts {
@@ -159,22 +164,25 @@ fn resync() -> Work {
     })
 }
 
-/// As the session does it, with what the iterator wrote.
-fn take_stock<const N: usize>(ledger: &mut Ledger, found: &[[u8; N]], at: Moment) {
+/// As the session does it, with what the walk reports.
+fn take_stock(ledger: &mut Ledger, found: &[SocketRecord], at: Moment) {
     ledger.begin_seed(at, &mut |_| {});
     seed_all(ledger, found);
     ledger.end_seed(at);
     ledger.pass(Moment(at.0 + 1_000_000_000), &mut |_| {});
 }
 
-pub fn seed_all<const N: usize>(ledger: &mut Ledger, found: &[[u8; N]]) {
-    const TIMER_OFFSET: u32 = 160;
-    let nobody = &mut |_: &Happening| {};
-    for bytes in found {
-        match decode::seed(bytes, TIMER_OFFSET) {
-            Some(Found::Socket(seed)) => ledger.apply(&Event::Seed(seed), nobody),
-            other => panic!("no socket but {other:?}"),
-        }
+pub fn seed_all(ledger: &mut Ledger, found: &[SocketRecord]) {
+    let decoder = Decoder::new(&Layout {
+        tw_timer: 160,
+        ..Layout::default()
+    });
+    for record in found {
+        let socket = decoder
+            .decode(record)
+            .expect("a record that can be decoded");
+        let seed = socket.seed().expect("no half-open request");
+        ledger.apply(&Event::Seed(seed), &mut |_: &Happening| {});
     }
 }
 

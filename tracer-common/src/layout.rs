@@ -8,7 +8,7 @@
 #[repr(C)]
 pub struct Layout {
     pub sk_family: u32,
-    pub sk_hash: u32,
+    pub sk_cookie: u32,
     pub sk_addrpair: u32,
     pub sk_state: u32,
     /// `skc_num` (host order), which is 0 once the port is given back.
@@ -128,10 +128,12 @@ pub struct Options {
     /// Inode of the PID namespace by whose numbers processes are to be told; 0: the
     /// machine's own.
     pub pid_ns: u32,
-    pub unused: u32,
     /// Bytes waiting in the ring at which, and at each multiple of which, its
     /// reader is woken before its tick; a power of two.
     pub wake_at: u32,
+    /// Bytes of records that a CPU sends together, at most
+    /// [`crate::wire::BATCH_BYTES`]: a small ring would hold no whole batch.
+    pub batch_bytes: u32,
     pub local: End,
     pub remote: End,
 }
@@ -143,7 +145,7 @@ pub const CONTROL_TELL_ALL: u32 = 1;
 #[cfg(feature = "user")]
 mod user {
     use super::{Callers, Layout, Options};
-    use crate::wire::{Losses, Requests, Sweep};
+    use crate::wire::{Batch, Losses, Sweep};
 
     // SAFETY: all are `repr(C)`, made of integers, without padding; any bytes are valid.
     unsafe impl aya::Pod for Layout {}
@@ -154,7 +156,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for Losses {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Requests {}
+    unsafe impl aya::Pod for Batch {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Sweep {}
 }

@@ -9,4 +9,5 @@
 pub mod layout;
 pub mod seat;
 pub mod state;
+pub mod walk;
 pub mod wire;

@@ -1,10 +1,11 @@
 //! The records of the ring buffer and of the seed, byte for byte.
 //!
-//! Every record is `#[repr(C)]`, without padding, a multiple of 8 bytes, and
-//! of one fixed size for its kind. Its first 16 bytes are alike: an address
-//! and a [`Stamp`]; its kind is the lowest byte of the third word. Addresses
-//! of connections travel once per socket ([`Step`] against [`FullStep`]):
-//! that is what keeps ten transitions per connection cheap.
+//! Every record is `#[repr(C)]`, without padding, a multiple of 8 bytes, and of
+//! one fixed size for its kind. Records travel in batches: one entry of the ring
+//! holds those of one CPU in a row. A record's first 24 bytes are a [`Head`],
+//! whose kind says how long it is ([`length`]). Addresses of connections travel
+//! once per socket ([`Step`] against [`FullStep`]): that is what keeps ten
+//! transitions per connection cheap.
 
 use crate::state::State;
 
@@ -18,6 +19,46 @@ pub mod kind {
     pub const END: u8 = 6;
     pub const PROCESS: u8 = 7;
     pub const CHILD: u8 = 8;
+}
+
+/// Bytes of a record of this kind; `None` for a kind that there is not.
+#[must_use]
+pub const fn length(of_kind: u8) -> Option<usize> {
+    Some(match of_kind {
+        kind::STEP => size_of::<Step>(),
+        kind::FULL_STEP => size_of::<FullStep>(),
+        kind::BIRTH => size_of::<Birth>(),
+        kind::FULL_BIRTH => size_of::<FullBirth>(),
+        kind::REARM => size_of::<Rearm>(),
+        kind::END => size_of::<End>(),
+        kind::PROCESS => size_of::<Process>(),
+        kind::CHILD => size_of::<Child>(),
+        _ => return None,
+    })
+}
+
+/// Records of one CPU that wait to be sent together. Its length is known to
+/// userspace too, which maps the array of them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Batch {
+    /// How many bytes are filled, in the lower 32 bits, and by how many records.
+    pub filled: u64,
+    /// A program is writing here: whoever interrupts it keeps off.
+    pub busy: u64,
+    pub words: [u64; BATCH_BYTES / 8],
+}
+
+/// Room of a batch. One output to the ring for that much is a fiftieth of what
+/// an output for each record would cost.
+pub const BATCH_BYTES: usize = 4096;
+
+/// What a run of the flush says.
+pub mod flush {
+    /// The batch was empty, or is in the ring, or is counted as lost.
+    pub const DONE: u32 = 1;
+    /// A program was writing there: to be tried again.
+    pub const BUSY: u32 = 2;
 }
 
 /// When and between which states: nanoseconds of `CLOCK_MONOTONIC` in the upper
@@ -54,8 +95,10 @@ impl Stamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Head {
-    /// Kernel address of the `struct sock`, or of the minisocket's `timer_list`.
-    pub address: u64,
+    /// The socket's cookie, which a minisocket shares with the full socket that it
+    /// was; 0 for a minisocket from before the start that has none, and for a
+    /// [`Child`]. PROCESS: the cgroup id.
+    pub cookie: u64,
     pub stamp: Stamp,
     /// Thread group id of the current process, where the kind does not say otherwise;
     /// with [`OUTSIDE`] where it is not the number by which it is to be told.
@@ -93,15 +136,21 @@ pub struct Tuple {
 #[repr(C)]
 pub struct Step {
     pub head: Head,
+    /// Kernel address of the `struct sock`, for those that were known by it before
+    /// they had a cookie.
+    pub address: u64,
 }
 
 /// LISTEN -> SYN_RECV, the first step of a listener's child. It has no
-/// addresses yet, and the process that is current has no part in it: `head.pid`
-/// is the inode of its network namespace instead.
+/// addresses yet, and no cookie that could be read: kernels up to 6.12 show the
+/// listener's. The process that is current has no part in it: `head.pid` is the
+/// inode of its network namespace instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Child {
     pub head: Head,
+    /// As [`Step::address`].
+    pub address: u64,
 }
 
 /// A transition with its addresses: the first of a socket, the one that fixes
@@ -109,7 +158,7 @@ pub struct Child {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct FullStep {
-    pub head: Head,
+    pub step: Step,
     pub tuple: Tuple,
 }
 
@@ -123,9 +172,8 @@ pub struct Arming {
     pub timeout: u32,
 }
 
-/// A full socket went on as a minisocket. `head.address` is the full socket's,
-/// `stamp.from` the state it left, `stamp.to` the substate it went on in, and
-/// `head.pid` the inode of its network namespace.
+/// A full socket goes on as a minisocket. Both substates of `head.stamp` are the
+/// one it goes on in; `head.pid` is the inode of its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Birth {
@@ -135,9 +183,8 @@ pub struct Birth {
     pub arming: Arming,
 }
 
-/// A birth with its addresses: while userspace takes stock, and where the full
-/// socket was not seen to close on the same CPU right after. Then `head.address`
-/// is 0, `stamp.from` the substate as well, and the tuple joins the two.
+/// A birth with its addresses: while userspace takes stock, and where there is
+/// no cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct FullBirth {
@@ -151,6 +198,7 @@ pub struct FullBirth {
 #[repr(C)]
 pub struct Rearm {
     pub head: Head,
+    pub timer: u64,
     pub arming: Arming,
 }
 
@@ -160,12 +208,13 @@ pub struct Rearm {
 #[repr(C)]
 pub struct End {
     pub head: Head,
+    pub timer: u64,
     pub expires: u32,
     pub netns: u32,
 }
 
 /// Who a pid is: sent before the first record of that process on a CPU that
-/// names it. `head.address` is the cgroup id, `head.detail` 1 for a kernel thread.
+/// names it. `head.cookie` is the cgroup id, `head.detail` 1 for a kernel thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Process {
@@ -225,6 +274,8 @@ impl Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Seed {
+    /// 0 where nobody has asked for it.
+    pub cookie: u64,
     /// Of the `sock_common`; a minisocket's timer is at a fixed distance.
     pub address: u64,
     pub time_ns: u64,
@@ -247,6 +298,8 @@ pub struct Seed {
 pub struct Reading {
     /// In: the address of the timer.
     pub timer: u64,
+    /// Out: the cookie of the minisocket around it.
+    pub cookie: u64,
     /// Out: its `expires`.
     pub expires: u32,
     /// Out: 0 where it is no minisocket's timer any more, else the substate.
@@ -266,22 +319,14 @@ pub struct Sweep {
     pub readings: [Reading; SWEEP_BATCH],
 }
 
-/// Half-open requests of one namespace on one CPU since the attach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Requests {
-    pub born: u64,
-    pub died: u64,
-}
-
 /// What could not be delivered, per CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Losses {
     /// Records for which the ring had no room.
     pub ring: u64,
-    /// Namespaces for which the map of half-open requests had no room.
-    pub map: u64,
+    /// SYN-ACKs that were sent again, or given up: expiries of half-open requests.
+    pub requests_expired: u64,
     /// Events that the second program handled because the first was busy.
     pub rescued: u64,
 }

@@ -13,7 +13,7 @@ use tracer_common::wire::Tuple;
 #[unsafe(no_mangle)]
 pub static LAYOUT: Layout = Layout {
     sk_family: 0,
-    sk_hash: 0,
+    sk_cookie: 0,
     sk_addrpair: 0,
     sk_state: 0,
     sk_num: 0,
@@ -62,8 +62,8 @@ pub static OPTIONS: Options = Options {
     family: 0,
     tell_all: 0,
     pid_ns: 0,
-    unused: 0,
     wake_at: 0,
+    batch_bytes: 0,
     local: End::ANY,
     remote: End::ANY,
 };
@@ -170,6 +170,12 @@ impl Minisocket {
         self.member(layout!(tw_substate))
     }
 
+    /// That of the full socket which it was; 0 where nobody had asked for it.
+    #[inline(always)]
+    pub fn cookie(&self) -> u64 {
+        self.member(layout!(sk_cookie))
+    }
+
     /// Inode of its namespace.
     #[inline(always)]
     pub fn netns(&self) -> u32 {
@@ -186,24 +192,25 @@ impl Minisocket {
     }
 }
 
-pub enum TimerOwner {
-    Minisocket,
-    Request,
-    Other,
+/// Whether this timer is a minisocket's. All of the machine's timers come through
+/// here: a load and a compare.
+#[inline(always)]
+pub fn is_of_minisocket(timer: Object) -> bool {
+    member::<u64>(timer, layout!(timer_function)) == layout!(tw_timer_handler)
 }
 
-/// Whose timer this is. All of the machine's timers come through here: a load
-/// and two compares.
+/// Whether it is a half-open request's.
 #[inline(always)]
-pub fn timer_owner(timer: Object) -> TimerOwner {
-    let function: u64 = member(timer, layout!(timer_function));
-    if function == layout!(tw_timer_handler) {
-        TimerOwner::Minisocket
-    } else if function == layout!(reqsk_timer_handler) {
-        TimerOwner::Request
-    } else {
-        TimerOwner::Other
-    }
+pub fn is_of_request(timer: Object) -> bool {
+    member::<u64>(timer, layout!(timer_function)) == layout!(reqsk_timer_handler)
+}
+
+/// Whether the user wants requests of that namespace and family.
+#[inline(always)]
+pub fn request_wanted(timer: Object) -> bool {
+    let request = (timer as u64).wrapping_sub(u64::from(layout!(rsk_timer)));
+    family_wanted(probe(request, layout!(sk_family)))
+        && net_at_wanted(probe(request, layout!(sk_net)))
 }
 
 /// Inode of the namespace of the `sock_common` at this address.

@@ -15,17 +15,17 @@ mod minisocket;
 mod percpu;
 mod process;
 mod read;
-mod request;
 mod seed;
 mod stack;
 mod state;
+mod walk;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 
-use crate::facts::{TimerOwner, timer_owner};
+use crate::facts::{is_of_minisocket, is_of_request, request_wanted};
 
 /// A transition of a full socket.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -49,10 +49,8 @@ pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "timer_start")]
 pub fn timer_start(ctx: BtfTracePointContext) -> i32 {
     let timer = ctx.arg(0);
-    match timer_owner(timer) {
-        TimerOwner::Minisocket => minisocket::start(&ctx, timer),
-        TimerOwner::Request => request::start(timer),
-        TimerOwner::Other => {}
+    if is_of_minisocket(timer) {
+        minisocket::start(timer);
     }
     0
 }
@@ -61,10 +59,8 @@ pub fn timer_start(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "timer_cancel")]
 pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
     let timer = ctx.arg(0);
-    match timer_owner(timer) {
-        TimerOwner::Minisocket => minisocket::cancel(&ctx, timer),
-        TimerOwner::Request => request::cancel(timer),
-        TimerOwner::Other => {}
+    if is_of_minisocket(timer) {
+        minisocket::cancel(&ctx, timer);
     }
     0
 }
@@ -73,19 +69,19 @@ pub fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "timer_expire_entry")]
 pub fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
     let timer = ctx.arg(0);
-    match timer_owner(timer) {
-        TimerOwner::Minisocket => minisocket::expire(timer),
-        TimerOwner::Request => request::expire(timer),
-        TimerOwner::Other => {}
+    if is_of_minisocket(timer) {
+        minisocket::expire(timer);
+    } else if is_of_request(timer) && request_wanted(timer) {
+        // Once a second and request at the most: cheap enough to be counted here.
+        emit::lost(|losses| losses.requests_expired += 1);
     }
     0
 }
 
-/// A timer's handler has run. Its timer may be gone: only the address counts.
-#[btf_tracepoint(function = "timer_expire_exit")]
-pub fn timer_expire_exit(ctx: BtfTracePointContext) -> i32 {
-    request::expired(ctx.arg(0));
-    0
+/// Sends what waits on the CPU that it is run on, by `BPF_PROG_TEST_RUN`.
+#[raw_tracepoint]
+pub fn flush(_ctx: RawTracePointContext) -> i32 {
+    emit::flush() as i32
 }
 
 /// Reads a batch of minisockets in place; run by `BPF_PROG_TEST_RUN`, attached
@@ -93,6 +89,34 @@ pub fn timer_expire_exit(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub fn read_minisockets(_ctx: RawTracePointContext) -> i32 {
     read::batch();
+    0
+}
+
+/// Lists the network namespaces; run by `BPF_PROG_TEST_RUN`, as are all of the walk.
+#[raw_tracepoint]
+pub fn walk_namespaces(_ctx: RawTracePointContext) -> i32 {
+    walk::namespaces();
+    0
+}
+
+/// Copies kernel memory, such as the heads of a table's buckets.
+#[raw_tracepoint]
+pub fn walk_copy(_ctx: RawTracePointContext) -> i32 {
+    walk::copy();
+    0
+}
+
+/// Reads the sockets of the buckets that userspace lists.
+#[raw_tracepoint]
+pub fn walk_chains(_ctx: RawTracePointContext) -> i32 {
+    walk::chains();
+    0
+}
+
+/// Reads sockets at addresses that userspace knows.
+#[raw_tracepoint]
+pub fn walk_known(_ctx: RawTracePointContext) -> i32 {
+    walk::known();
     0
 }
 

@@ -1,36 +1,19 @@
 //! What one CPU remembers from one tracepoint to the next.
 //!
-//! The kernel does related things in a row on one CPU: START of a minisocket,
-//! then CLOSE of its full socket; CANCEL, then START of a re-arm; CANCEL, then
-//! EXPIRE. A note of the first tells what the second means.
+//! The kernel does related things in a row on one CPU: CANCEL, then START of a
+//! re-arm; CANCEL, then EXPIRE. The pending half of such a pair decides what the
+//! second means. Both halves know their minisocket by cookie and address, so one
+//! that stays pending is never taken for another's.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
-/// A minisocket was born; its full socket's step to CLOSE comes next.
+/// A minisocket's timer was cancelled, and what it means depends on what follows.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct BirthNote {
-    /// 0: no note.
+pub struct PendingCancel {
+    /// 0: none.
     pub timer: u64,
-    pub time_ns: u64,
-    pub net: u64,
-    pub addrpair: u64,
-    pub v6_daddr_end: u64,
-    pub hash: u32,
-    pub expires: u32,
-    pub timeout: u32,
-    pub dport: u16,
-    pub family: u16,
-    pub substate: u32,
-    pub unused: u32,
-}
-
-/// A minisocket's timer was cancelled and what it means depends on what follows.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct CancelNote {
-    /// 0: no note.
-    pub timer: u64,
+    pub cookie: u64,
     pub time_ns: u64,
     pub expires: u32,
     pub netns: u32,
@@ -40,10 +23,10 @@ pub struct CancelNote {
 
 #[repr(C)]
 pub struct Cpu {
-    pub birth: BirthNote,
-    pub cancel: CancelNote,
-    /// Timer of the half-open request whose handler is running; 0: none.
-    pub request_expiring: u64,
+    pub cancel: PendingCancel,
+    /// Cookie of the full socket whose minisocket was born here last, until its
+    /// step to CLOSE, which says nothing new then; 0: none.
+    pub born: u64,
     /// Whether the first program on the transitions is at work here, or was
     /// interrupted at it.
     pub first_runs: u64,
@@ -52,11 +35,11 @@ pub struct Cpu {
 #[map]
 pub static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 
-/// This CPU's notes.
+/// This CPU's memory.
 #[inline(always)]
 pub fn cpu() -> Option<&'static mut Cpu> {
     // SAFETY: per-CPU memory that lives as long as the programs. A softirq may
-    // interrupt a program of process context and change the notes; every
-    // sequence of reads and writes here is written to survive that.
+    // interrupt a program of process context and change it; every sequence of
+    // reads and writes here is written to survive that.
     CPU.get_ptr_mut(0).map(|cpu| unsafe { &mut *cpu })
 }

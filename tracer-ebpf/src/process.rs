@@ -14,7 +14,7 @@ use aya_ebpf::{
 use tracer_common::wire::{Head, OUTSIDE, Process, Stamp, kind};
 
 use crate::{
-    emit::emit,
+    emit::{emit, lost_here},
     facts::{layout, option, probe},
 };
 
@@ -36,6 +36,8 @@ struct Known {
     thread: u64,
     /// When this was last compared with the thread; 0: never.
     time_ns: u64,
+    /// What this CPU had lost then: a name may have been among what it lost since.
+    lost: u64,
 }
 
 /// Threads whose processes this CPU has told of, by the low bits of their id.
@@ -93,7 +95,12 @@ pub fn name(_ctx: &impl EbpfContext, pid: u32, now_ns: u64) {
     let comm = comm();
     // SAFETY: the helper has no preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    if known.time_ns != 0 && known.thread == thread && known.cgroup == cgroup && known.comm == comm
+    let lost = lost_here();
+    if known.time_ns != 0
+        && known.thread == thread
+        && known.cgroup == cgroup
+        && known.comm == comm
+        && known.lost == lost
     {
         known.time_ns = now_ns;
         return;
@@ -101,9 +108,9 @@ pub fn name(_ctx: &impl EbpfContext, pid: u32, now_ns: u64) {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
     let flags: u32 = probe(task, layout!(task_flags));
-    let sent = emit(Process {
+    emit(Process {
         head: Head {
-            address: cgroup,
+            cookie: cgroup,
             stamp: Stamp::new(now_ns, 0, 0),
             pid,
             kind: kind::PROCESS,
@@ -113,17 +120,16 @@ pub fn name(_ctx: &impl EbpfContext, pid: u32, now_ns: u64) {
         // Threads have names of their own; a process goes by its first one's.
         comm: probe(probe(task, layout!(task_group_leader)), layout!(task_comm)),
     });
-    if sent {
-        *known = Known {
-            comm,
-            cgroup,
-            thread,
-            time_ns: now_ns,
-        };
-    }
+    *known = Known {
+        comm,
+        cgroup,
+        thread,
+        time_ns: now_ns,
+        lost,
+    };
 }
 
-/// The current process's name. Asked for in words: BPF compares and copies those
+/// The current process's name, in machine words: BPF compares and copies those
 /// in two instructions, bytes in sixteen.
 #[inline(always)]
 fn comm() -> [u64; 2] {

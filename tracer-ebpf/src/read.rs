@@ -32,10 +32,11 @@ pub fn batch() {
             break;
         }
         // The slab is type-safe: what was a minisocket is one still, if perhaps
-        // another. Userspace drops the answer if it has seen this one's end.
+        // another, which its cookie says.
         let function: u64 = probe(reading.timer, layout!(timer_function));
         reading.substate = if function == layout!(tw_timer_handler) {
             let minisocket = reading.timer.wrapping_sub(u64::from(layout!(tw_timer)));
+            reading.cookie = probe(minisocket, layout!(sk_cookie));
             let substate: u8 = probe(minisocket, layout!(tw_substate));
             u32::from(substate)
         } else {

@@ -45,6 +45,7 @@ extern "C" fn seed(context: *const Context) -> i32 {
     // SAFETY: the helpers have no preconditions.
     let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
     let record = Seed {
+        cookie: probe(address, layout!(sk_cookie)),
         address,
         time_ns,
         jiffies: jiffies as u32,

@@ -12,12 +12,11 @@ use anyhow::{Context, Result};
 
 /// Those that connections run through; what rescues skipped events is not there
 /// where none are.
-const TRACEPOINTS: [&str; 5] = [
+const TRACEPOINTS: [&str; 4] = [
     "inet_sock_set_state",
     "timer_start",
     "timer_cancel",
     "timer_expire_entry",
-    "timer_expire_exit",
 ];
 
 /// `r0 = 0; exit`.

@@ -25,7 +25,7 @@ const SIDE_BY_SIDE: usize = 4;
 /// What may go unnoticed, by the beginning of the mutation's name.
 const HARMLESS: &[(&str, &str)] = &[
     (
-        "sk_hash -8",
+        "sk_cookie -8",
         "an address is there, which minisocket and full socket share as well",
     ),
     (
@@ -198,7 +198,7 @@ fn offsets(facts: &Facts) -> Vec<Mutation> {
         };
     }
     let members: &[Member] = &members!(
-        sk_family sk_hash sk_addrpair sk_state sk_num sk_dport sk_net sk_v6_daddr
+        sk_family sk_cookie sk_addrpair sk_state sk_num sk_dport sk_net sk_v6_daddr
         sk_v6_rcv_saddr sk_protocol sk_err inet_sport tcp_linger2 net_inum net_cookie tw_timer
         tw_substate rsk_timer timer_expires timer_function timer_flags task_flags
         task_pid pid_level pid_numbers upid_nr upid_ns pid_ns_inum

@@ -63,6 +63,5 @@ fn losses(map: &MapInfo) -> Result<Value> {
     Ok(json!({
         "id": map.id(),
         "ring": sum(|losses| losses.ring),
-        "map": sum(|losses| losses.map),
     }))
 }

@@ -245,7 +245,7 @@ impl Session {
     /// Tells what waits in the ring.
     fn drain(&mut self, sink: &mut impl Sink) -> Result<More> {
         let mut told = Told::new(sink, &mut self.names);
-        self.watch.drain(&mut |happening| told.tell(happening));
+        self.watch.drain(&mut |happening| told.tell(happening))?;
         told.end()
     }
 
@@ -281,7 +281,7 @@ impl Session {
         self.last_snapshot = at;
         let mut told = Told::new(sink, &mut self.names);
         let ledger = &mut self.watch.ledger;
-        ledger.settle(at, &mut |happening| told.tell(happening));
+        ledger.settle(&mut |happening| told.tell(happening));
         if told.end()? == More::Enough {
             return Ok(More::Enough);
         }

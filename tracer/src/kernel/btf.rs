@@ -10,6 +10,7 @@ use std::fmt;
 
 use rustc_hash::FxHashMap;
 use tracer_common::layout::Layout;
+use tracer_common::walk::Bits;
 
 /// Where the kernel gives its type information.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -117,7 +118,7 @@ pub fn layout(blob: &[u8]) -> Result<Layout, Missing> {
     };
     Ok(Layout {
         sk_family: at("sock_common", "skc_family", Width::Exactly(2))?,
-        sk_hash: at("sock_common", "skc_hash", Width::Exactly(4))?,
+        sk_cookie: at("sock_common", "skc_cookie", Width::Exactly(8))?,
         sk_addrpair: at("sock_common", "skc_addrpair", Width::Exactly(8))?,
         sk_state: at("sock_common", "skc_state", Width::Exactly(1))?,
         sk_num: at("sock_common", "skc_num", Width::Exactly(2))?,
@@ -232,35 +233,81 @@ impl<'a> Btf<'a> {
 
     /// Byte offset of `path` (`a.b.c`) in `struct structure`.
     pub fn member(&self, structure: &str, path: &str, width: Width) -> Result<u32, Missing> {
+        let (bits, bytes) = self.place(structure, path)?;
+        match width {
+            Width::Any => Ok(bits / 8),
+            Width::Exactly(wanted) if wanted == bytes && bits % 8 == 0 => Ok(bits / 8),
+            Width::Exactly(wanted) => Err(Missing::Width {
+                structure: structure.to_owned(),
+                path: path.to_owned(),
+                found: bytes,
+                wanted,
+            }),
+        }
+    }
+
+    /// Byte offset and width of a number whose width differs between kernels.
+    pub fn number(&self, structure: &str, path: &str) -> Result<(u32, u32), Missing> {
+        let (_, bytes) = self.place(structure, path)?;
+        let offset = self.member(structure, path, Width::Exactly(bytes.clamp(1, 8)))?;
+        Ok((offset, bytes))
+    }
+
+    /// A member of at most one byte, whether it is a bit field or not.
+    pub fn bits(&self, structure: &str, path: &str) -> Result<Bits, Missing> {
+        let (at, _, width) = self.find(structure, path)?;
+        if width == 0 {
+            let offset = self.member(structure, path, Width::Exactly(1))?;
+            return Ok(Bits {
+                offset,
+                shift: 0,
+                mask: 0xff,
+            });
+        }
+        let (offset, shift) = (at / 8, at % 8);
+        if shift + width > 8 {
+            return Err(Missing::Width {
+                structure: structure.to_owned(),
+                path: path.to_owned(),
+                found: 0,
+                wanted: 1,
+            });
+        }
+        Ok(Bits {
+            offset,
+            shift,
+            mask: (1 << width) - 1,
+        })
+    }
+
+    /// Bytes of `struct structure`.
+    pub fn size_of(&self, structure: &str) -> Result<u32, Missing> {
+        let ids = self.structures.get(structure.as_bytes());
+        ids.and_then(|ids| self.size(*ids.first()?, DEPTH))
+            .ok_or_else(|| Missing::Struct(structure.to_owned()))
+    }
+
+    /// Bit offset of a member, and its bytes; 0 for a bit field.
+    fn place(&self, structure: &str, path: &str) -> Result<(u32, u32), Missing> {
+        let (at, id, width) = self.find(structure, path)?;
+        let bytes = match width {
+            0 => self.size(id, DEPTH).unwrap_or(0),
+            _ => 0,
+        };
+        Ok((at, bytes))
+    }
+
+    /// Bit offset of a member, its type, and its bits where it is a bit field.
+    fn find(&self, structure: &str, path: &str) -> Result<(u32, u32, u32), Missing> {
         let Some(ids) = self.structures.get(structure.as_bytes()) else {
             return Err(Missing::Struct(structure.to_owned()));
         };
         let mut left = MEMBERS;
         let found = ids.iter().find_map(|&id| self.follow(id, path, &mut left));
-        let Some((bits, id, bitfield)) = found else {
-            return Err(Missing::Member {
-                structure: structure.to_owned(),
-                path: path.to_owned(),
-            });
-        };
-        let wanted = match width {
-            Width::Exactly(bytes) => bytes,
-            Width::Any => return Ok(bits / 8),
-        };
-        let size = if bitfield {
-            0
-        } else {
-            self.size(id, DEPTH).unwrap_or(0)
-        };
-        if size != wanted || bits % 8 != 0 {
-            return Err(Missing::Width {
-                structure: structure.to_owned(),
-                path: path.to_owned(),
-                found: size,
-                wanted,
-            });
-        }
-        Ok(bits / 8)
+        found.ok_or_else(|| Missing::Member {
+            structure: structure.to_owned(),
+            path: path.to_owned(),
+        })
     }
 
     /// Whether a tracepoint of that name can be attached to with its types.
@@ -282,20 +329,20 @@ impl<'a> Btf<'a> {
             .any(|t| t.kind == kind && self.string(t.name) == name.as_bytes())
     }
 
-    /// Bit offset of a path in a structure, its type, and whether it is a bit field.
-    fn follow(&self, id: u32, path: &str, left: &mut u32) -> Option<(u32, u32, bool)> {
-        let mut at = (0u32, id, false);
+    /// Bit offset of a path in a structure, its type, and its bits where it is a
+    /// bit field.
+    fn follow(&self, id: u32, path: &str, left: &mut u32) -> Option<(u32, u32, u32)> {
+        let mut at = (0u32, id, 0);
         for name in path.split('.') {
-            let (bits, id, bitfield) =
-                self.search(self.plain(at.1)?, name.as_bytes(), DEPTH, left)?;
-            at = (at.0.checked_add(bits)?, id, bitfield);
+            let (bits, id, width) = self.search(self.plain(at.1)?, name.as_bytes(), DEPTH, left)?;
+            at = (at.0.checked_add(bits)?, id, width);
         }
         Some(at)
     }
 
     /// Finds a member by name, looking into anonymous members as C does.
     /// `left` is how many members may be looked at yet.
-    fn search(&self, id: u32, name: &[u8], depth: u32, left: &mut u32) -> Option<(u32, u32, bool)> {
+    fn search(&self, id: u32, name: &[u8], depth: u32, left: &mut u32) -> Option<(u32, u32, u32)> {
         let depth = depth.checked_sub(1)?;
         let t = self.get(id)?;
         if t.kind != kind::STRUCT && t.kind != kind::UNION {
@@ -307,20 +354,20 @@ impl<'a> Btf<'a> {
             let named = word(self.types, member)?;
             let kind = word(self.types, member + 4)?;
             let offset = word(self.types, member + 8)?;
-            let (bits, bitfield) = if t.flag {
-                (offset & 0x00ff_ffff, offset >> 24 != 0)
+            let (bits, width) = if t.flag {
+                (offset & 0x00ff_ffff, offset >> 24)
             } else {
-                (offset, false)
+                (offset, 0)
             };
             if named != 0 {
                 if self.string(named) == name {
-                    return Some((bits, kind, bitfield));
+                    return Some((bits, kind, width));
                 }
-            } else if let Some((inner, id, bitfield)) = self
+            } else if let Some((inner, id, width)) = self
                 .plain(kind)
                 .and_then(|id| self.search(id, name, depth, left))
             {
-                return Some((bits.checked_add(inner)?, id, bitfield));
+                return Some((bits.checked_add(inner)?, id, width));
             }
         }
         None

@@ -3,18 +3,54 @@
 //! Nothing is trusted: a record of a wrong length, kind, state or reason is
 //! `None`, never a panic and never an event. The caller counts it.
 
+use std::iter;
+
 use tracer_common::{
     state::State,
     wire::{self, Reason, Stamp, kind},
 };
 
-use crate::model::event::{Address, Arming, Event, Family, Moment, Netns, Seed, Step, Tuple};
+use crate::model::event::{
+    Address, Arming, Event, Family, Identity, Moment, Netns, Seed, Step, Tuple,
+};
 
-/// An event from one record of the ring buffer, read at `now`.
+/// Where the kind of a record stands.
+const KIND_AT: usize = 20;
+
+/// The records of one batch, as they were made on one CPU; where one cannot be told
+/// from the next, the rest is `None`.
+pub fn records(mut batch: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    iter::from_fn(move || {
+        if batch.is_empty() {
+            return None;
+        }
+        let length = batch.get(KIND_AT).and_then(|&kind| wire::length(kind));
+        let record = length.and_then(|length| batch.split_at_checked(length));
+        Some(match record {
+            Some((record, rest)) => {
+                batch = rest;
+                Some(record)
+            }
+            None => {
+                batch = &[];
+                None
+            }
+        })
+    })
+}
+
+/// When a record was made, in the 56 bits of its stamp.
+#[must_use]
+pub fn made_at(record: &[u8]) -> u64 {
+    let stamp = record.get(8..16).and_then(|bytes| bytes.try_into().ok());
+    stamp.map_or(0, |bytes| Stamp(u64::from_ne_bytes(bytes)).time_ns())
+}
+
+/// An event from one record, read at `now`.
 #[must_use]
 pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
     let mut fields = Fields(bytes);
-    let address = Address(fields.u64()?);
+    let cookie = fields.u64()?;
     let stamp = Stamp(fields.u64()?);
     let pid = fields.u32()?;
     let kind = fields.u8()?;
@@ -23,7 +59,7 @@ pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
     let at = widen(stamp.time_ns(), now);
     let event = match kind {
         kind::STEP | kind::FULL_STEP | kind::CHILD => Event::Step(Step {
-            socket: address,
+            socket: fields.identity(cookie)?,
             at,
             from: full_state(stamp.from()?)?,
             to: full_state(stamp.to()?)?,
@@ -37,16 +73,10 @@ pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
             },
         }),
         kind::BIRTH | kind::FULL_BIRTH => Event::Birth {
-            socket: (address.0 != 0).then_some(address),
-            from: if address.0 == 0 {
-                None
-            } else {
-                Some(full_state(stamp.from()?)?)
-            },
+            minisocket: fields.identity(cookie)?,
             at,
             substate: substate(stamp.to()?)?,
             netns: Netns(pid),
-            timer: Address(fields.u64()?),
             arming: fields.arming()?,
             tuple: if kind == kind::FULL_BIRTH {
                 Some(fields.tuple(detail)?)
@@ -55,14 +85,14 @@ pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
             },
         },
         kind::REARM => Event::Rearm {
-            timer: address,
+            minisocket: fields.identity(cookie)?,
             at,
             substate: substate(stamp.to()?)?,
             arming: fields.arming()?,
             netns: Netns(pid),
         },
         kind::END => Event::End {
-            timer: address,
+            minisocket: fields.identity(cookie)?,
             at,
             substate: substate(stamp.to()?)?,
             reason: Reason::from_wire(detail)?,
@@ -73,7 +103,7 @@ pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
         kind::PROCESS => Event::Process {
             pid,
             comm: fields.bytes16()?,
-            cgroup: address.0,
+            cgroup: cookie,
             kernel_thread: detail != 0,
         },
         _ => return None,
@@ -98,6 +128,7 @@ pub const SEED_BYTES: usize = size_of::<wire::Seed>();
 #[must_use]
 pub fn seed(bytes: &[u8], timer_offset: u32) -> Option<Found> {
     let mut fields = Fields(bytes);
+    let cookie = fields.u64()?;
     let address = fields.u64()?;
     let at = Moment(fields.u64()?);
     let _jiffies = fields.u32()?;
@@ -123,7 +154,10 @@ pub fn seed(bytes: &[u8], timer_offset: u32) -> Option<Found> {
         Some(state) => (address, state, None),
     };
     Some(Found::Socket(Seed {
-        address: Address(address),
+        socket: Identity {
+            cookie,
+            address: Address(address),
+        },
         at,
         state,
         timer_expires,
@@ -187,6 +221,13 @@ impl Fields<'_> {
         self.take()
     }
 
+    fn identity(&mut self, cookie: u64) -> Option<Identity> {
+        Some(Identity {
+            cookie,
+            address: Address(self.u64()?),
+        })
+    }
+
     fn arming(&mut self) -> Option<Arming> {
         Some(Arming {
             expires: self.u32()?,
@@ -237,7 +278,7 @@ mod tests {
 
     fn head(kind: u8, detail: u8, from: State, to: State) -> Head {
         Head {
-            address: 0xffff_8880_0000_1000,
+            cookie: 4711,
             stamp: Stamp::new(7_000_000_001, from as u8, to as u8),
             pid: 812,
             kind,
@@ -245,6 +286,8 @@ mod tests {
             error: 0,
         }
     }
+
+    const ADDRESS: u64 = 0xffff_8880_0000_1000;
 
     const TUPLE: wire::Tuple = wire::Tuple {
         local: [u64::from_ne_bytes([10, 0, 0, 2, 0, 0, 0, 0]), 0],
@@ -259,19 +302,24 @@ mod tests {
         let head = size_of::<Head>();
         let tuple = 16 + 16 + 4 + 2 + 2;
         assert_eq!(head, 8 + 8 + 4 + 1 + 1 + 2);
-        assert_eq!(size_of::<FullStep>(), head + tuple);
+        assert_eq!(size_of::<wire::Step>(), head + 8);
+        assert_eq!(size_of::<FullStep>(), head + 8 + tuple);
         assert_eq!(size_of::<Birth>(), head + 8 + 8);
         assert_eq!(size_of::<FullBirth>(), head + 8 + 8 + tuple);
-        assert_eq!(size_of::<Rearm>(), head + 8);
-        assert_eq!(size_of::<End>(), head + 8);
+        assert_eq!(size_of::<Rearm>(), head + 8 + 8);
+        assert_eq!(size_of::<End>(), head + 8 + 8);
         assert_eq!(size_of::<Process>(), head + 16);
-        assert_eq!(SEED_BYTES, 8 + 8 + 4 + 4 + 4 + 4 + tuple);
+        assert_eq!(SEED_BYTES, 8 + 8 + 8 + 4 + 4 + 4 + 4 + tuple);
     }
 
     #[test]
     fn a_step_with_addresses() {
         let head = head(kind::FULL_STEP, 2, State::SynSent, State::Established);
-        let Some(Event::Step(step)) = decoded(bytes_of(&FullStep { head, tuple: TUPLE })) else {
+        let step = wire::Step {
+            head,
+            address: ADDRESS,
+        };
+        let Some(Event::Step(step)) = decoded(bytes_of(&FullStep { step, tuple: TUPLE })) else {
             panic!("no step")
         };
         let tuple = step.tuple.expect("a tuple");
@@ -289,7 +337,10 @@ mod tests {
             pid: 4_026_531_840,
             ..head(kind::CHILD, 10, State::Listen, State::SynRecv)
         };
-        let Some(Event::Step(step)) = decoded(bytes_of(&wire::Child { head })) else {
+        let Some(Event::Step(step)) = decoded(bytes_of(&wire::Child {
+            head,
+            address: ADDRESS,
+        })) else {
             panic!("no step")
         };
         let tuple = step.tuple.expect("a tuple");
@@ -304,7 +355,10 @@ mod tests {
     fn the_error_of_a_close_and_its_linger_are_told_apart() {
         let mut head = head(kind::STEP, 2, State::FinWait2, State::Close);
         head.error = 104 | wire::LINGER2_NEGATIVE;
-        let Some(Event::Step(step)) = decoded(bytes_of(&wire::Step { head })) else {
+        let Some(Event::Step(step)) = decoded(bytes_of(&wire::Step {
+            head,
+            address: ADDRESS,
+        })) else {
             panic!("no step")
         };
         assert_eq!((step.error, step.linger2_negative), (104, true));
@@ -323,27 +377,29 @@ mod tests {
         assert!(matches!(
             decoded(bytes_of(&birth)),
             Some(Event::Birth {
-                socket: Some(_),
-                timer: Address(42),
-                from: Some(State::FinWait2),
+                minisocket: Identity {
+                    cookie: 4711,
+                    address: Address(42)
+                },
                 substate: State::TimeWait,
                 netns: Netns(812),
                 tuple: None,
                 ..
             })
         ));
-        let mut loose = FullBirth {
+        let mut full = FullBirth {
             birth,
             tuple: TUPLE,
         };
-        loose.birth.head.kind = kind::FULL_BIRTH;
-        loose.birth.head.address = 0;
+        full.birth.head.kind = kind::FULL_BIRTH;
+        full.birth.head.cookie = 0;
         assert!(matches!(
-            decoded(bytes_of(&loose)),
+            decoded(bytes_of(&full)),
             Some(Event::Birth {
-                socket: None,
-                from: None,
-                timer: Address(42),
+                minisocket: Identity {
+                    cookie: 0,
+                    address: Address(42)
+                },
                 tuple: Some(_),
                 ..
             })
@@ -355,6 +411,7 @@ mod tests {
                 State::TimeWait,
                 State::TimeWait,
             ),
+            timer: 42,
             expires: 100,
             netns: 1,
         };
@@ -373,17 +430,20 @@ mod tests {
     fn nonsense_is_no_event() {
         let step = wire::Step {
             head: head(kind::STEP, 2, State::Established, State::FinWait1),
+            address: ADDRESS,
         };
         let good = bytes_of(&step);
         assert!(decoded(good).is_some());
-        assert_eq!(decoded(&good[..23]), None, "too short");
+        assert_eq!(decoded(&good[..31]), None, "too short");
         assert_eq!(decoded(&[good, &[0]].concat()), None, "too long");
         let unknown = wire::Step {
             head: head(99, 2, State::Established, State::FinWait1),
+            address: ADDRESS,
         };
         assert_eq!(decoded(bytes_of(&unknown)), None, "unknown kind");
         let full_in_time_wait = wire::Step {
             head: head(kind::STEP, 2, State::TimeWait, State::Close),
+            address: ADDRESS,
         };
         assert_eq!(
             decoded(bytes_of(&full_in_time_wait)),
@@ -395,6 +455,7 @@ mod tests {
     #[test]
     fn seeds_of_every_kind() {
         let mut found = wire::Seed {
+            cookie: 4711,
             address: 1000,
             time_ns: 5,
             jiffies: 0,
@@ -410,9 +471,12 @@ mod tests {
             panic!("no socket")
         };
         assert_eq!(
-            orphan.address,
-            Address(1160),
-            "a minisocket is known by its timer"
+            orphan.socket,
+            Identity {
+                cookie: 4711,
+                address: Address(1160)
+            },
+            "a minisocket has the address of its timer"
         );
         assert_eq!(
             (orphan.state, orphan.timer_expires),
@@ -427,17 +491,44 @@ mod tests {
         assert_eq!(seed(bytes_of(&found), 160), None, "no such family");
     }
 
+    #[test]
+    fn a_batch_is_taken_apart_by_the_kinds_of_its_records() {
+        let step = wire::Step {
+            head: head(kind::STEP, 2, State::Established, State::FinWait1),
+            address: ADDRESS,
+        };
+        let end = End {
+            head: head(kind::END, 1, State::TimeWait, State::TimeWait),
+            timer: 42,
+            expires: 100,
+            netns: 1,
+        };
+        let mut batch = [bytes_of(&step), bytes_of(&end), bytes_of(&step)].concat();
+        let lengths = |batch: &[u8]| {
+            let lengths = records(batch).map(|record| record.map(<[u8]>::len));
+            lengths.collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&batch), [Some(32), Some(40), Some(32)]);
+        assert_eq!(made_at(&batch[32..72]), 7_000_000_001);
+        batch.truncate(100);
+        assert_eq!(lengths(&batch), [Some(32), Some(40), None]);
+        batch[32 + KIND_AT] = 99;
+        assert_eq!(lengths(&batch), [Some(32), None]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), offset: u32) {
             let _ = decoded(&bytes);
             let _ = seed(&bytes, offset);
+            let whole = records(&bytes).flatten().map(<[u8]>::len).sum::<usize>();
+            prop_assert!(whole <= bytes.len());
         }
 
         /// Bytes that begin like a record of each kind reach further.
         #[test]
         fn no_likely_bytes_panic(
-            mut bytes in prop::collection::vec(any::<u8>(), 24..90),
+            mut bytes in prop::collection::vec(any::<u8>(), 24..100),
             kind in 0u8..10,
         ) {
             bytes[20] = kind;

@@ -22,14 +22,13 @@ use super::btf::{self, Btf};
 use super::cgroup_v1::Shared;
 use super::isolation::{self, Processes};
 use super::kallsyms::{self, Symbols};
-use super::{cgroup, clock};
+use super::{cgroup, clock, walk};
 
-const TRACEPOINTS: [&str; 5] = [
+const TRACEPOINTS: [&str; 4] = [
     "inet_sock_set_state",
     "timer_start",
     "timer_cancel",
     "timer_expire_entry",
-    "timer_expire_exit",
 ];
 
 /// All the kernel side has to be told of this kernel.
@@ -38,6 +37,7 @@ pub struct Facts {
     /// Handlers included.
     pub layout: Layout,
     pub callers: Callers,
+    pub walk: walk::Layout,
     /// The PID namespace whose numbers processes go by, where that is not the
     /// machine's.
     pub pid_namespace: Option<u32>,
@@ -99,7 +99,7 @@ pub struct Probe {
 /// What the kernel's type information says.
 #[derive(Clone, Debug)]
 pub struct TypeFacts {
-    pub layout: Result<Layout, btf::Missing>,
+    pub layout: Result<(Layout, walk::Layout), btf::Missing>,
     /// Tracepoints that the tracer attaches to and this kernel lacks.
     pub missing_tracepoints: Vec<&'static str>,
     /// Whether the kernel can list its TCP sockets to a program.
@@ -110,7 +110,10 @@ impl TypeFacts {
     fn read(blob: &[u8]) -> Result<TypeFacts, String> {
         let btf = Btf::parse(blob).map_err(|e| e.to_string())?;
         Ok(TypeFacts {
-            layout: btf::layout(blob),
+            layout: btf::layout(blob).and_then(|layout| {
+                let walk = walk::Layout::read(&btf, &layout)?;
+                Ok((layout, walk))
+            }),
             missing_tracepoints: TRACEPOINTS
                 .into_iter()
                 .filter(|t| !btf.has_tracepoint(t))
@@ -240,7 +243,7 @@ pub fn facts(probe: &Probe, reach: Reach) -> Result<Facts, Unmet> {
     let complete = || {
         let symbols = probe.symbols.as_ref().ok()?;
         let handlers = kallsyms::handlers(symbols).ok()?;
-        let layout = probe.btf.as_ref().ok()?.layout.as_ref().ok()?;
+        let (layout, walk) = probe.btf.as_ref().ok()?.layout.as_ref().ok()?;
         Some(Facts {
             layout: Layout {
                 tw_timer_handler: handlers.tw_timer,
@@ -248,6 +251,7 @@ pub fn facts(probe: &Probe, reach: Reach) -> Result<Facts, Unmet> {
                 ..*layout
             },
             callers: kallsyms::callers(symbols).ok()?,
+            walk: *walk,
             pid_namespace: probe.processes.namespace(),
             hz: probe.hz,
         })

@@ -29,7 +29,7 @@ const KEYS: [&str; 9] = [
 
 /// Before 6.14 a TIME_WAIT may be taken over once its last timestamp is a
 /// second old; later kernels begin with the same.
-const TW_REUSE_DELAY: Duration = Duration::from_secs(1);
+pub(super) const TW_REUSE_DELAY: Duration = Duration::from_secs(1);
 
 /// Size of the table of connections, from which other defaults follow (6.2+);
 /// negative where a namespace shares that of the first.

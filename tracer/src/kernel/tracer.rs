@@ -11,40 +11,42 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
+use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{
     BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
 };
+use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader};
 use log::debug;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracer_common::layout::{End, Options};
-use tracer_common::wire::{self, Losses, Requests, SWEEP_BATCH, Sweep};
+use tracer_common::wire::{self, BATCH_BYTES, Losses, SWEEP_BATCH, Sweep};
 use tracer_common::{layout, seat};
 
-use super::clock;
+use super::batches::Batches;
 use super::decode::{self, Found};
 use super::netns::{self, Namespace};
 use super::requirements::Facts;
+use super::ring::Ring;
 use super::stand_by::StandBy;
-use crate::model::event::{Address, Event, Family, Lost, Moment, Netns, State};
+use super::walk::{self, Walk};
+use crate::model::event::{Address, Event, Family, Identity, Lost, Moment, Netns, State};
 use crate::model::filter::{Filter, Network};
 
 /// The tracepoints, in the order in which they are attached: a birth must not
 /// be seen by its CLOSE alone, so timers come first. The second chance comes
 /// and goes ([`StandBy`]).
-const TRACEPOINTS: [(&str, &str); 5] = [
+const TRACEPOINTS: [(&str, &str); 4] = [
     (seat::TIMER_START, "timer_start"),
     (seat::TIMER_CANCEL, "timer_cancel"),
     (seat::TIMER_EXPIRE_ENTRY, "timer_expire_entry"),
-    (seat::TIMER_EXPIRE_EXIT, "timer_expire_exit"),
     (seat::SET_STATE, SET_STATE),
 ];
 
-/// A step with the ring's own header, in bytes.
-const SMALLEST_RECORD: u64 = size_of::<wire::Step>() as u64 + 8;
+/// The ring holds at least so many batches: a small one has small ones.
+const BATCHES_IN_RING: u32 = 8;
 
 const SET_STATE: &str = "inet_sock_set_state";
 
@@ -63,25 +65,23 @@ pub struct Wanted {
 #[expect(missing_debug_implementations, reason = "aya's maps have none")]
 pub struct Tracer {
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
+    ring: Ring,
     control: Array<MapData, u32>,
     losses: PerCpuArray<MapData, Losses>,
-    requests: PerCpuHashMap<MapData, u32, Requests>,
     sweep: Array<MapData, Sweep>,
     sweep_batch: Box<Sweep>,
     timer_offset: u32,
     /// What the kernel says of each program whose skipped runs are losses.
     statistics: Vec<File>,
-    /// Records that could not be decoded.
-    malformed: u64,
     /// Transitions that the kernel skipped and nobody rescued.
     unrescued: u64,
-    /// Records read so far.
-    records: u64,
-    /// As many as the ring can hold.
-    most_waiting: u64,
+    /// Sockets that could not be decoded.
+    malformed: u64,
     second_chance: Option<BtfTracePointLinkId>,
     stand_by: StandBy,
+    walk: walk::Maps,
+    walk_layout: walk::Layout,
+    walk_decoder: walk::Decoder,
 }
 
 impl Tracer {
@@ -101,11 +101,14 @@ impl Tracer {
             },
             tell_all: u32::from(wanted.tell_all),
             pid_ns: facts.pid_namespace.unwrap_or(0),
-            unused: 0,
             wake_at: wanted.ring_bytes / 4,
+            batch_bytes: (wanted.ring_bytes / BATCHES_IN_RING).min(BATCH_BYTES as u32),
             local: end(wanted.filter.local()),
             remote: end(wanted.filter.remote()),
         };
+        let cpus = nr_cpus().map_err(|(what, error)| {
+            anyhow!("cannot tell how many CPUs there are: {what}: {error}")
+        })?;
         // aya's loader reads and parses the kernel's type information by itself, and
         // keeps it to itself: ours is read beside it, which is what takes longest here.
         let (mut loader, btf) = thread::scope(|scope| {
@@ -119,8 +122,10 @@ impl Tracer {
             .override_global(seat::LAYOUT, &facts.layout, true)
             .override_global(seat::CALLERS, &facts.callers, true)
             .override_global(seat::OPTIONS, &options, true)
+            .override_global(seat::WALK, &facts.walk.object, true)
             .override_global("AYA_LOG_LEVEL", &kernel_log_level(), false)
             .map_max_entries(seat::RECORDS, wanted.ring_bytes)
+            .map_max_entries(seat::BATCHES, cpus as u32)
             .load(aya::include_bytes_aligned!("../../bpf/twtrace.bpf.o"))
             .context("cannot load the tracer into the kernel")?;
         load_programs(&mut ebpf, &btf)?;
@@ -128,10 +133,13 @@ impl Tracer {
         give_back();
 
         Ok(Self {
-            ring: RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
+            ring: Ring::new(
+                RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
+                wanted.ring_bytes as usize,
+                Batches::map(&map(&mut ebpf, seat::BATCHES)?, cpus)?,
+            ),
             control: Array::try_from(map(&mut ebpf, seat::CONTROL)?)?,
             losses: PerCpuArray::try_from(map(&mut ebpf, seat::LOSSES)?)?,
-            requests: PerCpuHashMap::try_from(map(&mut ebpf, seat::REQUESTS)?)?,
             sweep: Array::try_from(map(&mut ebpf, seat::SWEEP)?)?,
             sweep_batch: Box::new(Sweep {
                 time_ns: 0,
@@ -140,12 +148,13 @@ impl Tracer {
             }),
             timer_offset: facts.layout.tw_timer,
             statistics: statistics(&ebpf)?,
-            malformed: 0,
             unrescued: 0,
-            records: 0,
-            most_waiting: u64::from(wanted.ring_bytes) / SMALLEST_RECORD,
+            malformed: 0,
             second_chance: None,
             stand_by: StandBy::default(),
+            walk: walk::Maps::take(&mut ebpf)?,
+            walk_layout: facts.walk,
+            walk_decoder: walk::Decoder::new(&facts.layout),
             ebpf,
         })
     }
@@ -176,33 +185,62 @@ impl Tracer {
     /// Becomes readable when the ring fills faster than it is looked at. Within
     /// a tokio runtime only.
     pub fn readable(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        let ring = self.ring.as_fd().try_clone_to_owned()?;
+        let ring = self.ring.descriptor().try_clone_to_owned()?;
         // SAFETY: the descriptor is a duplicate that the `AsyncFd` alone owns, so
         // it stays open and the same as long as that lives.
         unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| error.into_parts().1)
     }
 
-    /// Hands over all that is waiting in the ring. It ends where the machine fills
-    /// the ring faster than it is read, too: after as many as can have been waiting.
-    pub fn drain(&mut self, mut take: impl FnMut(&Event)) {
-        let now = clock::now();
-        let before = self.records;
-        while self.records - before < self.most_waiting
-            && let Some(item) = self.ring.next()
-        {
-            self.records += 1;
-            match decode::record(&item, now) {
-                Some(event) => take(&event),
-                None => self.malformed += 1,
+    /// Hands over, in order, all that was made before this was called, as
+    /// [`Ring::drain`].
+    pub fn drain(&mut self, take: impl FnMut(&Event)) -> Result<()> {
+        let flush = raw_program(&self.ebpf, seat::FLUSH)?;
+        self.ring.drain(flush, take)
+    }
+
+    /// Every TCP socket there is, of one namespace or of all, each after all that
+    /// happened before it was read; `see` is shown them as they were found.
+    pub fn stock(
+        &mut self,
+        only: Option<Netns>,
+        mut see: impl FnMut(&[walk::Found]),
+        mut take: impl FnMut(&Event),
+    ) -> Result<walk::Outcome> {
+        let flush = raw_program(&self.ebpf, seat::FLUSH)?;
+        let ring = &mut self.ring;
+        let mut walk = Walk::new(
+            &self.ebpf,
+            &mut self.walk,
+            &self.walk_layout,
+            self.walk_decoder,
+        )?;
+        walk.sockets(only, |found| {
+            ring.drain(flush, &mut take)?;
+            see(found);
+            for socket in found {
+                if let Some(seed) = socket.seed() {
+                    take(&Event::Seed(seed));
+                }
             }
-        }
+            Ok(())
+        })
+    }
+
+    /// The walk over the kernel's own tables.
+    pub fn walk(&mut self) -> Result<Walk<'_>> {
+        Walk::new(
+            &self.ebpf,
+            &mut self.walk,
+            &self.walk_layout,
+            self.walk_decoder,
+        )
     }
 
     /// How many records were read so far.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.records
+        self.ring.records()
     }
 
     /// Whether each step is to carry its addresses, from now on.
@@ -213,9 +251,8 @@ impl Tracer {
             .context("cannot set the kernel side's control word")
     }
 
-    /// Every TCP socket of a namespace, and in between what waits in the ring, which
-    /// fills while hundreds of thousands are read, or none in hundreds of namespaces. Half-open requests come as their
-    /// number alone.
+    /// Every TCP socket of a namespace, by the kernel's iterator, and in between what
+    /// waits in the ring. Half-open requests come as their number alone.
     pub fn seed(&mut self, namespace: &Namespace, mut take: impl FnMut(&Event)) -> Result<u64> {
         let program = program::<Iter>(&mut self.ebpf, seat::SEED)?;
         let link = program
@@ -234,7 +271,7 @@ impl Tracer {
             let read = iterator
                 .read(&mut buffer[filled..])
                 .context("cannot read the sockets")?;
-            self.drain(&mut take);
+            self.drain(&mut take)?;
             if read == 0 {
                 break;
             }
@@ -255,12 +292,12 @@ impl Tracer {
     }
 
     /// Reads minisockets in place and hands over what they are now.
-    pub fn sweep(&mut self, timers: &[Address], mut take: impl FnMut(&Event)) -> Result<()> {
-        for batch in timers.chunks(SWEEP_BATCH) {
+    pub fn sweep(&mut self, minisockets: &[Identity], mut take: impl FnMut(&Event)) -> Result<()> {
+        for batch in minisockets.chunks(SWEEP_BATCH) {
             let sweep = &mut *self.sweep_batch;
-            for (reading, timer) in sweep.readings.iter_mut().zip(batch) {
+            for (reading, minisocket) in sweep.readings.iter_mut().zip(batch) {
                 *reading = wire::Reading {
-                    timer: timer.0,
+                    timer: minisocket.address.0,
                     ..wire::Reading::default()
                 };
             }
@@ -285,7 +322,10 @@ impl Tracer {
                     _ => continue,
                 };
                 take(&Event::Reading {
-                    timer: Address(reading.timer),
+                    minisocket: Identity {
+                        cookie: reading.cookie,
+                        address: Address(reading.timer),
+                    },
                     at: Moment(sweep.time_ns),
                     substate,
                     expires: reading.expires,
@@ -307,25 +347,10 @@ impl Tracer {
         Ok((Moment(sweep.time_ns), sweep.jiffies as u32))
     }
 
-    /// Half-open requests since the attach: (namespace, born, died).
-    pub fn requests(&self) -> Result<Vec<(Netns, u64, u64)>> {
-        self.requests
-            .iter()
-            .map(|entry| {
-                let (netns, cpus) = entry.context("cannot read the half-open requests")?;
-                let (born, died) = sum_of_cpus(&cpus);
-                Ok((Netns(netns), born, died))
-            })
-            .collect()
-    }
-
-    /// Half-open requests of one namespace since the attach: (born, died).
-    pub fn requests_of(&self, netns: Netns) -> Result<(u64, u64)> {
-        match self.requests.get(&netns.0, 0) {
-            Ok(cpus) => Ok(sum_of_cpus(&cpus)),
-            Err(MapError::KeyNotFound) => Ok((0, 0)),
-            Err(error) => Err(error).context("cannot read the half-open requests"),
-        }
+    /// How often a SYN-ACK was sent again, or a half-open request given up, since
+    /// the attach.
+    pub fn requests_expired(&self) -> Result<u64> {
+        Ok(self.losses()?.iter().map(|cpu| cpu.requests_expired).sum())
     }
 
     /// What has been lost since the attach. Whether the second chance is needed
@@ -340,8 +365,7 @@ impl Tracer {
         let unrescued = skipped.saturating_sub(sum(|losses| losses.rescued));
         self.unrescued = self.unrescued.max(unrescued);
         Ok(Lost {
-            ring: sum(|losses| losses.ring) + self.malformed,
-            map: sum(|losses| losses.map),
+            ring: sum(|losses| losses.ring) + self.ring.malformed() + self.malformed,
             recursion: self.unrescued,
         })
     }
@@ -374,7 +398,7 @@ impl Tracer {
 
     fn stand_by(&mut self, skipped: Option<u64>) -> Result<()> {
         // Before 5.12 the kernel has no such counter, and skips nothing either.
-        let needed = skipped.is_some_and(|n| self.stand_by.is_needed(self.records, n));
+        let needed = skipped.is_some_and(|n| self.stand_by.is_needed(self.ring.records(), n));
         match self.second_chance.take() {
             Some(link) if !needed => {
                 debug!("no step was skipped for long: the second chance goes");
@@ -437,7 +461,15 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         match (tracepoint, name) {
             (Some((_, tracepoint)), _) => as_kind::<BtfTracePoint>(program)?.load(tracepoint, btf),
             (None, seat::SEED) => as_kind::<Iter>(program)?.load("tcp", btf),
-            (None, seat::READ) => as_kind::<RawTracePoint>(program)?.load(),
+            (
+                None,
+                seat::READ
+                | seat::FLUSH
+                | seat::WALK_NAMESPACES
+                | seat::WALK_COPY
+                | seat::WALK_CHAINS
+                | seat::WALK_KNOWN,
+            ) => as_kind::<RawTracePoint>(program)?.load(),
             (None, _) => bail!("the eBPF object has {name}, which nobody attaches"),
         }
         .with_context(|| format!("the kernel refused program {name}"))
@@ -463,14 +495,6 @@ fn give_back() {
     }
 }
 
-fn sum_of_cpus(cpus: &[Requests]) -> (u64, u64) {
-    // `died` of one CPU may be less than nothing: a request answered there may
-    // have been re-armed by another.
-    cpus.iter().fold((0, 0), |(born, died): (u64, u64), cpu| {
-        (born.wrapping_add(cpu.born), died.wrapping_add(cpu.died))
-    })
-}
-
 /// What the kernel side is to leave out by itself. The filter judges again, so
 /// what is more than it has room for is all let through.
 fn end((ports, networks): (&[u16], &[Network])) -> End {
@@ -491,6 +515,12 @@ fn end((ports, networks): (&[u16], &[Network])) -> End {
 /// The level at which the kernel side logs: what the logger would let through.
 fn kernel_log_level() -> u8 {
     log::max_level() as u8
+}
+
+/// A program that is run on demand.
+fn raw_program<'e>(ebpf: &'e Ebpf, name: &str) -> Result<&'e RawTracePoint> {
+    let program = ebpf.program(name).ok_or_else(|| missing(name))?;
+    Ok(program.try_into()?)
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

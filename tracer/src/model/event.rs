@@ -23,9 +23,20 @@ impl Moment {
     }
 }
 
-/// A kernel address, used as an identity as long as its object lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A kernel address, which is given to another object as soon as its own is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub u64);
+
+/// Which socket. A full socket and the minisocket it goes on as share their
+/// cookie, which no other socket ever has while the machine runs. What was there
+/// before the start may have none, and goes by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// 0: none.
+    pub cookie: u64,
+    /// Of the full socket, or of the minisocket's timer.
+    pub address: Address,
+}
 
 /// Inode number of a network namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,8 +169,6 @@ pub struct Counters {
 pub struct Lost {
     /// The ring buffer had no room.
     pub ring: u64,
-    /// A kernel-side map had no room.
-    pub map: u64,
     /// The kernel skipped a program because it was running on that CPU already.
     pub recursion: u64,
 }
@@ -168,14 +177,10 @@ pub struct Lost {
 pub enum Event {
     /// A transition of a full socket.
     Step(Step),
-    /// A full socket went on as a minisocket; `socket` is `None` where the two
-    /// have yet to be joined by their tuple.
+    /// A full socket goes on as a minisocket, which has its cookie.
     Birth {
-        socket: Option<Address>,
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
-        /// The state the full socket was in; `None` where unjoined.
-        from: Option<State>,
         /// `TimeWait` or `FinWait2`.
         substate: State,
         netns: Netns,
@@ -184,7 +189,7 @@ pub enum Event {
     },
     /// A minisocket's timer was armed anew; `substate` is the one it is in now.
     Rearm {
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         substate: State,
         arming: Arming,
@@ -193,7 +198,7 @@ pub enum Event {
     /// A minisocket ended. `expires` is what the timer was last set to, and so
     /// dates arms that no tracepoint saw; `pid` is the process that was current.
     End {
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         substate: State,
         reason: Reason,
@@ -213,22 +218,13 @@ pub enum Event {
     Seed(Seed),
     /// A minisocket read in place: the silent step, seen.
     Reading {
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         substate: State,
         expires: u32,
     },
-    /// Half-open requests of a namespace since the attach: cumulative.
-    Requests { netns: Netns, born: u64, died: u64 },
-    /// Half-open requests that a seed found in a namespace while the cumulative
-    /// counts were those; `exact` if they stood still meanwhile.
-    SeedRequests {
-        netns: Netns,
-        found: u64,
-        born: u64,
-        died: u64,
-        exact: bool,
-    },
+    /// Half-open requests of a namespace, as its listeners count them now.
+    HalfOpen { netns: Netns, now: u64 },
     /// What a namespace is like.
     Namespace { netns: Netns, facts: NamespaceFacts },
     /// The kernel's own counters.
@@ -240,7 +236,7 @@ pub enum Event {
 /// A transition of a full socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    pub socket: Address,
+    pub socket: Identity,
     pub at: Moment,
     pub from: State,
     pub to: State,
@@ -256,10 +252,10 @@ pub struct Step {
     pub tuple: Option<Tuple>,
 }
 
-/// A socket that a seed found. A minisocket is known by its timer.
+/// A socket that a seed found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed {
-    pub address: Address,
+    pub socket: Identity,
     pub at: Moment,
     /// `TimeWait` or `FinWait2` for a minisocket.
     pub state: State,

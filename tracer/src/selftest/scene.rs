@@ -18,7 +18,7 @@ use crate::kernel::requirements::Facts;
 use crate::kernel::tracer::{Tracer, Wanted};
 use crate::lab::netns::Netns;
 use crate::lab::segments::Segment;
-use crate::model::event::{Address, Arming, Event, Moment, Reason, State, Step, Tuple};
+use crate::model::event::{Arming, Event, Identity, Reason, State, Step, Tuple};
 use crate::model::event::{Family, Netns as Inode};
 use crate::model::filter::Filter;
 
@@ -40,14 +40,10 @@ pub(super) struct Scene {
     patience: Duration,
 }
 
-/// A minisocket's beginning, and whose it is.
+/// A minisocket's beginning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Birth {
-    /// The full socket it was joined with in the kernel.
-    pub(super) socket: Option<Address>,
-    pub(super) timer: Address,
-    pub(super) at: Moment,
-    pub(super) from: Option<State>,
+    pub(super) minisocket: Identity,
     pub(super) substate: State,
     pub(super) arming: Arming,
     pub(super) netns: Inode,
@@ -84,13 +80,10 @@ impl Scene {
         self.patience = IMPATIENCE;
     }
 
-    /// What the kernel side could not tell, by what it says, or told in pieces: a
-    /// birth is without its full socket where another came between the two.
+    /// What the kernel side could not emit, by what it says.
     pub(super) fn mishaps(&mut self) -> u64 {
         let lost = self.tracer.lost();
-        let torn = |event: &&Event| matches!(event, Event::Birth { socket: None, .. });
-        lost.map_or(0, |lost| lost.ring + lost.map + lost.recursion)
-            + self.seen.iter().filter(torn).count() as u64
+        lost.map_or(0, |lost| lost.ring + lost.recursion)
     }
 
     pub(super) fn inode(&self) -> Inode {
@@ -102,8 +95,7 @@ impl Scene {
         namespace(&self.netns)
     }
 
-    /// Waits until the events so far satisfy `look`. Any of another namespace is
-    /// left out: kernel addresses, by which events belong together, are used again.
+    /// Waits until the events so far, of its own namespace, satisfy `look`.
     pub(super) fn until<T>(
         &mut self,
         what: &str,
@@ -116,7 +108,7 @@ impl Scene {
                 if namespace_of(event).is_none_or(|netns| netns == own) {
                     seen.push(event.clone());
                 }
-            });
+            })?;
             if let Some(found) = look(&self.seen) {
                 return Ok(found);
             }
@@ -135,7 +127,7 @@ impl Scene {
         local: SocketAddr,
         remote: SocketAddr,
         last: State,
-    ) -> Result<(Address, Vec<Step>)> {
+    ) -> Result<(Identity, Vec<Step>)> {
         let netns = self.inode();
         self.until(
             &format!("a socket from {local} to {remote} that gets to {last:?}"),
@@ -144,8 +136,13 @@ impl Scene {
                     .filter(|step| is_between(step.tuple, netns, local, remote))
                     .map(|step| step.socket)
                     .last()?;
-                let mut story: Vec<Step> = steps(events).filter(|s| s.socket == socket).collect();
-                // The address may have been another socket's before.
+                // A child's first step has its address alone.
+                let is_its = |step: &Step| match step.socket.cookie {
+                    0 => step.socket.address == socket.address,
+                    cookie => cookie == socket.cookie,
+                };
+                let mut story: Vec<Step> = steps(events).filter(is_its).collect();
+                // The address may have been another child's before.
                 let begin = story
                     .iter()
                     .rposition(|s| matches!(s.from, State::Close | State::Listen))?;
@@ -163,39 +160,22 @@ impl Scene {
         self.until(
             &format!("the birth of a minisocket from {local} to {remote}"),
             |events| {
-                let mut socket = None;
-                let mut found = None;
-                for event in events {
-                    match event {
-                        Event::Step(step) if is_between(step.tuple, netns, local, remote) => {
-                            socket = Some(step.socket);
-                        }
-                        Event::Birth {
-                            socket: of,
-                            timer,
-                            at,
-                            from,
-                            substate,
-                            netns: inode,
-                            arming,
-                            tuple,
-                        } if is_between(*tuple, netns, local, remote)
-                            || (of.is_some() && *of == socket) =>
-                        {
-                            found = Some(Birth {
-                                socket: *of,
-                                timer: *timer,
-                                at: *at,
-                                from: *from,
-                                substate: *substate,
-                                arming: *arming,
-                                netns: *inode,
-                            });
-                        }
-                        _ => {}
-                    }
-                }
-                found
+                events.iter().rev().find_map(|event| match *event {
+                    Event::Birth {
+                        minisocket,
+                        substate,
+                        netns: inode,
+                        arming,
+                        tuple,
+                        ..
+                    } if is_between(tuple, netns, local, remote) => Some(Birth {
+                        minisocket,
+                        substate,
+                        arming,
+                        netns: inode,
+                    }),
+                    _ => None,
+                })
             },
         )
     }
@@ -203,16 +183,15 @@ impl Scene {
     /// How a minisocket ended.
     pub(super) fn end(&mut self, birth: Birth) -> Result<(State, Reason)> {
         self.until(
-            &format!("the end of the minisocket {:#x}", birth.timer.0),
+            &format!("the end of the minisocket {:x?}", birth.minisocket),
             |events| {
                 events.iter().find_map(|event| match event {
                     Event::End {
-                        timer,
-                        at,
+                        minisocket,
                         substate,
                         reason,
                         ..
-                    } if *timer == birth.timer && *at >= birth.at => Some((*substate, *reason)),
+                    } if *minisocket == birth.minisocket => Some((*substate, *reason)),
                     _ => None,
                 })
             },

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Tried;
 use super::scene::{Birth, Scene, is_between};
 use crate::kernel::clock;
+use crate::kernel::walk::Found;
 use crate::lab::destroy::Destroyer;
 use crate::lab::netns::{Netns, own_number};
 use crate::lab::segments::{FIN, RST, Segment};
@@ -210,14 +211,15 @@ fn births(scene: &mut Scene, host: IpAddr) -> Result<Tried> {
     let (local, remote, birth) = time_wait(scene, &door)?;
     let (socket, _) = scene.story(local, remote, State::FinWait2)?;
     ensure!(
-        birth.socket == Some(socket),
-        "the minisocket was not joined with its full socket in the kernel"
+        birth.minisocket.cookie == socket.cookie && socket.cookie != 0,
+        "the minisocket has the cookie {} and its full socket has {}",
+        birth.minisocket.cookie,
+        socket.cookie
     );
     ensure!(
-        birth.from == Some(State::FinWait2) && birth.substate == State::TimeWait,
-        "a TIME_WAIT born in FIN_WAIT2 was seen as {:?} born in {:?}",
-        birth.substate,
-        birth.from
+        birth.substate == State::TimeWait,
+        "a TIME_WAIT was seen as {:?}",
+        birth.substate
     );
     ensure!(
         birth.netns == scene.inode(),
@@ -229,14 +231,9 @@ fn births(scene: &mut Scene, host: IpAddr) -> Result<Tried> {
 
     let (_, server, orphan) = orphan(scene, &door)?;
     ensure!(
-        orphan.socket.is_some() && orphan.substate == State::FinWait2,
-        "an orphan in FIN_WAIT2 was seen as {:?}, {}",
-        orphan.substate,
-        if orphan.socket.is_some() {
-            "joined"
-        } else {
-            "not joined"
-        },
+        orphan.substate == State::FinWait2,
+        "an orphan in FIN_WAIT2 was seen as {:?}",
+        orphan.substate
     );
     drop(server);
     Ok(Tried::Held)
@@ -308,22 +305,22 @@ fn seed(scene: &mut Scene, host: IpAddr) -> Result<Tried> {
         (
             whole("TIME_WAIT", local, remote)?,
             State::TimeWait,
-            Some(birth.timer),
+            Some(birth.minisocket),
             Some(birth.arming.expires),
         ),
         (
             whole("orphan", waiting, remote)?,
             State::FinWait2,
-            Some(orphan.timer),
+            Some(orphan.minisocket),
             Some(orphan.arming.expires),
         ),
     ];
-    for (seed, state, address, expires) in expected {
+    for (seed, state, identity, expires) in expected {
         ensure!(
             seed.state == state
-                && address.is_none_or(|address| address == seed.address)
+                && identity.is_none_or(|identity| identity == seed.socket)
                 && seed.timer_expires == expires,
-            "a socket in {state:?} at {address:x?}, expiring at {expires:?}, was found as {seed:x?}"
+            "a socket in {state:?}, {identity:x?}, expiring at {expires:?}, was found as {seed:x?}"
         );
     }
     Ok(Tried::Held)
@@ -353,7 +350,7 @@ fn silent_steps(scene: &mut Scene) -> Result<Tried> {
 
 fn reading(scene: &mut Scene, birth: Birth) -> Result<Option<(State, u32)>> {
     let mut found = None;
-    scene.tracer.sweep(&[birth.timer], |event| {
+    scene.tracer.sweep(&[birth.minisocket], |event| {
         if let Event::Reading {
             substate, expires, ..
         } = event
@@ -375,14 +372,13 @@ fn rearms(scene: &mut Scene) -> Result<Tried> {
     let what = scene.until("a re-arm", |events| {
         events.iter().find_map(|event| match event {
             Event::Rearm {
-                timer,
-                at,
+                minisocket,
                 substate,
                 ..
-            } if *timer == birth.timer && *at >= birth.at => Some(Ok(*substate)),
+            } if *minisocket == birth.minisocket => Some(Ok(*substate)),
             Event::End {
-                timer, at, reason, ..
-            } if *timer == birth.timer && *at >= birth.at => Some(Err(*reason)),
+                minisocket, reason, ..
+            } if *minisocket == birth.minisocket => Some(Err(*reason)),
             _ => None,
         })
     })?;
@@ -397,28 +393,34 @@ fn rearms(scene: &mut Scene) -> Result<Tried> {
 fn half_open(scene: &mut Scene) -> Result<Tried> {
     let door = scene.door(V4)?;
     set_tcp_option(&door, libc::TCP_DEFER_ACCEPT, 30)?;
-    let netns = scene.inode();
-    let before = scene.tracer.requests_of(netns)?;
     let to = door.local_addr()?;
     let mut client = scene.netns.run(|| TcpStream::connect(to))??;
-    let (born, died) = scene.tracer.requests_of(netns)?;
+    let counted = half_open_at(scene, to)?;
     ensure!(
-        (born.wrapping_sub(before.0), died.wrapping_sub(before.1)) == (1, 0),
-        "one half-open request was seen as {} born and {} ended",
-        born.wrapping_sub(before.0),
-        died.wrapping_sub(before.1)
+        counted == 1,
+        "one half-open request was counted as {counted}"
     );
-    let namespace = scene.namespace();
-    let found = scene.tracer.seed(&namespace, |_| ())?;
-    ensure!(found == 1, "one half-open request was found as {found}");
     client.write_all(b"now")?;
     let _server = door.accept()?;
-    let (born, died) = scene.tracer.requests_of(netns)?;
+    let counted = half_open_at(scene, to)?;
     ensure!(
-        born.wrapping_sub(died) == before.0.wrapping_sub(before.1),
-        "a request that was answered was not seen to end"
+        counted == 0,
+        "a listener whose only request was answered was seen with {counted}"
     );
     Ok(Tried::Held)
+}
+
+fn half_open_at(scene: &mut Scene, listener: SocketAddr) -> Result<u32> {
+    let netns = scene.inode();
+    let mut counted = None;
+    scene.tracer.walk()?.listeners(Some(netns), |found| {
+        let is_it = |socket: &&Found| socket.tuple.local_port == listener.port();
+        if let Some(socket) = found.iter().find(is_it) {
+            counted = socket.listener.map(|listener| listener.half_open);
+        }
+        Ok(())
+    })?;
+    counted.with_context(|| format!("the listener at {listener} was not found"))
 }
 
 fn refused(scene: &mut Scene) -> Result<Tried> {
@@ -494,15 +496,11 @@ fn reuse_by_connect(scene: &mut Scene) -> Result<Tried> {
     let ended = scene.until("the end of a reused TIME_WAIT", |events| {
         let ends = events.iter().filter_map(|event| match event {
             Event::End {
-                timer,
-                at,
+                minisocket,
                 reason,
                 substate,
                 ..
-            } if births
-                .iter()
-                .any(|birth| birth.timer == *timer && birth.at <= *at) =>
-            {
+            } if births.iter().any(|birth| birth.minisocket == *minisocket) => {
                 Some((*substate, *reason))
             }
             _ => None,

@@ -1,172 +1,124 @@
-//! The network namespaces in scope: which there are, and what the ledger is
-//! told of each. It refuses to know their sockets.
+//! The network namespaces in scope: which there are, by the kernel's own list, and
+//! the ways that lead into them, for what can only be read inside. It refuses to
+//! know their sockets.
 
 use anyhow::{Context, Result};
-use log::debug;
 use rustc_hash::FxHashMap;
 
 use crate::kernel::netns::{self, Namespace, Search};
-use crate::kernel::sysctl;
-use crate::model::event::{Event, Netns};
-use crate::model::happening::Happening;
-use crate::model::ledger::Ledger;
+use crate::kernel::walk::{self, NetnsFacts};
+use crate::model::event::Netns;
 
 /// The network namespaces in scope.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Namespaces {
     /// The only one to see, or `None` for all.
     only: Option<Namespace>,
-    /// The only one is not to be found any more.
-    lost_sight: bool,
-    /// Another has its inode now.
+    /// The only one has ended, or another has its inode now.
+    ended: bool,
     replaced: bool,
-    all: Vec<Namespace>,
-    /// By inode, of those that were entered.
-    cookies: FxHashMap<Netns, u64>,
+    /// As of the last look at the kernel's list.
+    all: Vec<NetnsFacts>,
+    /// Those that can be entered.
+    ways: Vec<Namespace>,
 }
 
-impl Known {
-    pub(super) fn new(only: Option<Namespace>) -> Known {
-        Known {
+impl Namespaces {
+    pub(super) fn new(only: Option<Namespace>) -> Namespaces {
+        Namespaces {
             only,
-            lost_sight: false,
+            ended: false,
             replaced: false,
             all: Vec::new(),
-            cookies: FxHashMap::default(),
+            ways: Vec::new(),
         }
     }
 
-    /// As of the last look.
-    pub(super) fn all(&self) -> &[Namespace] {
+    pub(super) fn only(&self) -> Option<Netns> {
+        self.only.as_ref().map(|only| Netns(only.inode))
+    }
+
+    /// As of the last look at the kernel's list.
+    pub(super) fn all(&self) -> &[NetnsFacts] {
         &self.all
     }
 
-    /// Whether there is but one to see.
-    pub(super) fn is_one(&self) -> bool {
-        self.only.is_some()
+    /// Those that can be entered, as of the last look for ways.
+    pub(super) fn ways(&self) -> &[Namespace] {
+        &self.ways
     }
 
-    /// The only namespace to see, if nothing leads there any more: no process,
-    /// mount or descriptor of this machine.
+    pub(super) fn name(&self, netns: Netns) -> Option<String> {
+        let way = self.ways.iter().find(|way| way.inode == netns.0)?;
+        way.name.clone()
+    }
+
+    /// The only namespace to see, if it has ended.
     pub(super) fn ended(&self) -> Option<Netns> {
-        let gone = self.lost_sight || self.replaced;
-        let only = self.only.as_ref().filter(|_| gone)?;
-        Some(Netns(only.inode))
+        self.only().filter(|_| self.ended)
     }
 
-    /// The only namespace has not just been lost sight of: another has its inode.
+    /// Another namespace has the inode of the only one to see.
     pub(super) fn replaced(&self) -> bool {
         self.replaced
     }
 
-    /// The namespace of this inode is not the one that was known by it: inodes
-    /// are used again, and at once.
-    pub(super) fn is_another(&mut self, netns: Netns, cookie: u64) -> Option<&Namespace> {
-        let before = self.cookies.insert(netns, cookie)?;
-        let is_here = |namespace: &&Namespace| namespace.inode == netns.0;
-        self.all.iter().find(is_here).filter(|_| before != cookie)
+    /// Takes the kernel's list, and gives back those that are new in it: inodes are
+    /// used again, and at once.
+    pub(super) fn list(&mut self, found: walk::Namespaces) -> Vec<NetnsFacts> {
+        let mut all = found.all;
+        if let Some(only) = &self.only {
+            all.retain(|net| net.netns.0 == only.inode);
+            let is_it = |net: &NetnsFacts| {
+                only.cookie
+                    .is_none_or(|cookie| net.cookie == 0 || net.cookie == cookie)
+            };
+            self.replaced = !all.is_empty() && !all.iter().any(is_it);
+            all.retain(is_it);
+            self.ended = all.is_empty();
+        }
+        let is_new = |net: &&NetnsFacts| {
+            let same = |known: &NetnsFacts| (known.netns, known.cookie) == (net.netns, net.cookie);
+            !self.all.iter().any(same)
+        };
+        let new = all.iter().filter(is_new).copied().collect();
+        self.all = all;
+        new
     }
 
-    /// Looks which there are, forgets those that have ended, and gives back
-    /// those it did not know.
-    pub(super) fn look(&mut self, search: Search) -> Result<Vec<Namespace>> {
+    /// Looks for ways into those on the list.
+    pub(super) fn look_for_ways(&mut self, search: Search) -> Result<()> {
         let mut found = match &self.only {
-            Some(_) => self.look_for_only()?.into_iter().collect(),
-            None => enumerate(search)?,
+            Some(only) if netns::is_there(only) => vec![only.clone()],
+            _ => netns::enumerate(search).context("cannot look for network namespaces")?,
         };
         // A quick search does not find what only a thorough one does.
-        for known in &self.all {
-            if found.iter().all(|namespace| namespace.inode != known.inode)
-                && netns::is_there(known)
-            {
-                found.push(known.clone());
+        for way in std::mem::take(&mut self.ways) {
+            if found.iter().all(|other| other.inode != way.inode) && netns::is_there(&way) {
+                found.push(way);
             }
         }
-        let new = found
+        let cookies: FxHashMap<u32, u64> = self
+            .all
             .iter()
-            .filter(|namespace| self.all.iter().all(|known| known.inode != namespace.inode))
-            .cloned()
+            .map(|net| (net.netns.0, net.cookie))
             .collect();
-        self.all = found;
-        let all = &self.all;
-        self.cookies
-            .retain(|netns, _| all.iter().any(|known| known.inode == netns.0));
-        Ok(new)
+        found.retain(|way| cookies.contains_key(&way.inode));
+        self.ways = found;
+        Ok(())
     }
 
-    /// By the way it was named, or by any other if that has gone.
-    fn look_for_only(&mut self) -> Result<Option<Namespace>> {
-        let Some(only) = &mut self.only else {
-            return Ok(None);
-        };
-        if !netns::is_there(only) {
-            let others = enumerate(Search::Everywhere)?;
-            let other = others.into_iter().find(|other| other.inode == only.inode);
-            self.lost_sight = other.is_none();
-            let Some(other) = other else {
-                return Ok(None);
-            };
-            let cookie = netns::cookie_of(&other);
-            if only.cookie.is_some() && cookie.is_some() && cookie != only.cookie {
-                self.replaced = true;
-                return Ok(None);
-            }
-            only.way = other.way;
-        }
-        Ok(Some(only.clone()))
+    /// Those on the list that no known way leads into.
+    pub(super) fn without_way(&self) -> impl Iterator<Item = Netns> + '_ {
+        let all = self.all.iter().map(|net| net.netns);
+        all.filter(|netns| self.ways.iter().all(|way| way.inode != netns.0))
     }
-}
 
-fn enumerate(search: Search) -> Result<Vec<Namespace>> {
-    netns::enumerate(search).context("cannot list the network namespaces")
-}
-
-/// Tells the ledger what a namespace is like.
-pub(super) fn introduce(
-    ledger: &mut Ledger,
-    namespace: &Namespace,
-    tell: &mut impl FnMut(&Happening),
-) {
-    match sysctl::facts(namespace) {
-        Ok(facts) => {
-            ledger.apply(
-                &Event::Namespace {
-                    netns: Netns(namespace.inode),
-                    facts,
-                },
-                tell,
-            );
-        }
-        Err(error) => debug!("sysctls of namespace {}: {error}", namespace.inode),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_only_one_is_told_from_a_later_one_of_its_inode() {
-        let made = crate::lab::netns::Netns::new().expect("this test needs root");
-        let here = netns::resolve(made.path().to_str().unwrap());
-        let here = here.unwrap().unwrap();
-        let mut known = Known::new(Some(here.clone()));
-        assert_eq!(
-            known.look(Search::Quick).unwrap(),
-            std::slice::from_ref(&here)
-        );
-        assert_eq!(known.look(Search::Quick).unwrap(), []);
-        assert_eq!((known.ended(), known.replaced()), (None, false));
-
-        let Some(cookie) = here.cookie else {
-            return;
-        };
-        let inode = Netns(here.inode);
-        let mut known = Known::new(Some(Namespace {
-            cookie: Some(cookie + 1),
-            ..here
-        }));
-        assert_eq!(known.look(Search::Quick).unwrap(), []);
-        assert_eq!((known.ended(), known.replaced()), (Some(inode), true));
+    /// Whether the namespace with this inode and cookie is the one on the list.
+    pub(super) fn is_listed(&self, netns: Netns, cookie: Option<u64>) -> bool {
+        let is_it = |net: &&NetnsFacts| net.netns == netns;
+        let listed = self.all.iter().find(is_it);
+        listed
+            .is_some_and(|net| cookie.is_none_or(|cookie| net.cookie == 0 || net.cookie == cookie))
     }
 }

@@ -9,45 +9,45 @@ use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
 use log::{debug, warn};
+use rustc_hash::FxHashMap;
 
 use super::Plan;
-use super::namespaces::{Known, introduce};
+use super::namespaces::Namespaces;
 use crate::kernel::counters::Reading;
 use crate::kernel::netns::{self, Namespace, Search};
 use crate::kernel::requirements::Facts;
 use crate::kernel::tracer::{Tracer, Wanted};
+use crate::kernel::walk::{Found, NetnsFacts, Stuck};
 use crate::kernel::{cgroup, clock, counters};
-use crate::model::event::{Address, Event, Lost, Moment, Netns, Tick};
+use crate::model::event::{Event, Identity, Lost, Moment, Netns, Tick};
 use crate::model::happening::Happening;
 use crate::model::ledger::{Config, Ledger};
 
 /// How often the kernel's own counters are asked, at most.
 const WITNESS: Duration = Duration::from_millis(900);
 
-/// Once in so many witnesses all of /proc is gone through for namespaces, and the
-/// sysctls of those already known are read.
-const FACTS_EVERY: u32 = 20;
+/// Once in so many witnesses all of /proc is gone through for ways into namespaces.
+const WAYS_EVERY: u32 = 20;
 
-/// A resync costs what `ss` does, so there is no more than one in this time.
+/// What is set in a namespace is read this often.
+const FACTS: Duration = Duration::from_secs(2);
+
+/// A resync reads every socket, so there is no more than one in this time.
 const RESYNC: Duration = Duration::from_millis(400);
-
-/// Half-open requests are counted at rest no more often than this.
-const COUNT_REQUESTS: Duration = Duration::from_secs(1);
 
 /// The kernel side and the ledger it feeds.
 pub(super) struct Watch {
     pub(super) tracer: Tracer,
     pub(super) ledger: Ledger,
-    known: Known,
+    namespaces: Namespaces,
+    /// Where half-open requests were found last.
+    half_open: FxHashMap<Netns, u64>,
+    last_facts: Moment,
     last_witness: Moment,
     witnessed: u32,
     last_resync: Moment,
-    last_requests: Vec<(Netns, u64, u64)>,
-    /// What stood when they were last counted at rest.
-    counted_requests: Vec<(Netns, u64, u64)>,
-    last_count: Moment,
     last_lost: Lost,
-    undecided: Vec<Address>,
+    undecided: Vec<Identity>,
 }
 
 impl Watch {
@@ -75,13 +75,12 @@ impl Watch {
         let mut watch = Watch {
             tracer,
             ledger: Ledger::new(Config::new(tick, filter, started)),
-            known: Known::new(only),
+            namespaces: Namespaces::new(only),
+            half_open: FxHashMap::default(),
+            last_facts: Moment(0),
             last_witness: Moment(0),
             witnessed: 1,
             last_resync: started,
-            last_requests: Vec::new(),
-            counted_requests: Vec::new(),
-            last_count: Moment(0),
             last_lost: Lost::default(),
             undecided: Vec::new(),
         };
@@ -96,9 +95,9 @@ impl Watch {
 
     /// The only namespace to be seen has ended, and all is told of it.
     pub(super) fn is_over(&self) -> Option<Netns> {
-        self.known
+        self.namespaces
             .ended()
-            .filter(|&netns| self.known.replaced() || self.ledger.sockets_in(netns) == 0)
+            .filter(|&netns| self.namespaces.replaced() || self.ledger.sockets_in(netns) == 0)
     }
 
     /// The next [`Watch::ask`] is not to lag behind the kernel's counters.
@@ -106,73 +105,45 @@ impl Watch {
         self.last_witness = Moment(0);
     }
 
-    /// Those in scope, as of the last look.
+    /// Those in scope that can be entered, as of the last look.
     pub(super) fn namespaces(&self) -> &[Namespace] {
-        self.known.all()
+        self.namespaces.ways()
     }
 
     /// Tells what waits in the ring.
-    pub(super) fn drain(&mut self, tell: &mut impl FnMut(&Happening)) {
+    pub(super) fn drain(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
         let ledger = &mut self.ledger;
-        self.tracer.drain(|event| ledger.apply(event, tell));
+        self.tracer.drain(|event| ledger.apply(event, tell))
     }
 
     /// Puts the kernel's own figures, the silent steps, the half-open requests
     /// and the losses to the ledger.
     pub(super) fn ask(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
-        let Self {
-            tracer,
-            ledger,
-            known,
-            ..
-        } = self;
-        // Asked before the ring is drained and told after: no answer is then
+        // Asked before the ring is drained and applied after: no answer is then
         // newer than what the ledger knows.
-        let mut answers = Vec::new();
         let now = clock::now();
+        let mut answers = self.listeners()?;
         if now.since(self.last_witness) >= WITNESS {
             self.last_witness = now;
-            let anew = self.witnessed.is_multiple_of(FACTS_EVERY);
-            self.witnessed += 1;
-            // All of /proc is gone through: not each time, where nobody is new.
-            let new = if anew || ledger.meets_strangers() {
-                known.look(Search::Quick)?
-            } else {
-                Vec::new()
-            };
-            for namespace in if anew { known.all() } else { &new } {
-                introduce(ledger, namespace, tell);
-            }
-            ledger.asks(clock::now());
-            let readings = counters::read(known.all());
-            // To read them is to enter: where that fails, another way is looked for.
-            if known.is_one() && readings.is_empty() {
-                for namespace in &known.look(Search::Quick)? {
-                    introduce(ledger, namespace, tell);
-                }
-            }
-            for reading in readings {
+            self.look_at_namespaces(now, tell)?;
+            self.ledger.asks(clock::now());
+            for reading in counters::read(self.namespaces.ways()) {
                 let Reading {
                     netns,
                     cookie,
                     counters,
                 } = reading;
-                let another = cookie.and_then(|new| known.is_another(netns, new)).cloned();
-                if let Some(namespace) = another {
-                    debug!("another namespace has the inode of {netns:?}");
-                    introduce(ledger, &namespace, tell);
+                // A way may lead elsewhere by now.
+                if self.namespaces.is_listed(netns, cookie) {
+                    answers.push(Event::Counters { netns, counters });
                 }
-                answers.push(Event::Counters { netns, counters });
             }
         }
-        let requests = tracer.requests()?;
-        for &(netns, born, died) in &requests {
-            answers.push(Event::Requests { netns, born, died });
-        }
+        let Self { tracer, ledger, .. } = self;
         self.undecided.clear();
         self.undecided.extend(ledger.undecided());
         tracer.sweep(&self.undecided, |event| answers.push(event.clone()))?;
-        tracer.drain(|event| ledger.apply(event, tell));
+        tracer.drain(|event| ledger.apply(event, tell))?;
         ledger.pass(now, tell);
         // First of all the losses: what the witnesses miss may be among them.
         let lost = tracer.lost()?;
@@ -184,24 +155,68 @@ impl Watch {
         for answer in &answers {
             ledger.apply(answer, tell);
         }
+        Ok(())
+    }
 
-        // Their gauge has no other witness: whenever it stands still after it
-        // moved, they are counted. Until then an inexact anchor is good enough.
-        if now.since(self.last_count) >= COUNT_REQUESTS {
-            for namespace in known.all() {
-                let is_here = |at: &&(Netns, u64, u64)| at.0 == Netns(namespace.inode);
-                let here = requests.iter().find(is_here);
-                let still = here.is_some() && here == self.last_requests.iter().find(is_here);
-                if still && here != self.counted_requests.iter().find(is_here) {
-                    self.last_count = now;
-                    count_requests(tracer, namespace, ledger, false, tell)?;
-                    self.counted_requests.retain(|at| !is_here(&at));
-                    self.counted_requests.extend(here);
-                }
+    /// Which namespaces there are now, what is set in them, and the ways in.
+    fn look_at_namespaces(&mut self, now: Moment, tell: &mut impl FnMut(&Happening)) -> Result<()> {
+        let found = self.tracer.walk()?.namespaces()?;
+        let new = self.namespaces.list(found);
+        let anew = self.witnessed.is_multiple_of(WAYS_EVERY);
+        self.witnessed += 1;
+        // All of /proc is gone through: not each time, where none is new.
+        if anew || !new.is_empty() {
+            self.namespaces.look_for_ways(Search::Quick)?;
+        }
+        if now.since(self.last_facts) >= FACTS {
+            self.last_facts = now;
+            let all = self.namespaces.all().to_vec();
+            self.register(&all, tell)
+        } else {
+            self.register(&new, tell)
+        }
+    }
+
+    /// Registers with the ledger what is set in these namespaces.
+    fn register(
+        &mut self,
+        namespaces: &[NetnsFacts],
+        tell: &mut impl FnMut(&Happening),
+    ) -> Result<()> {
+        let mut walk = self.tracer.walk()?;
+        for namespace in namespaces {
+            let netns = namespace.netns;
+            // One that has ended has nothing set any more.
+            if let Some(mut facts) = walk.facts(namespace)? {
+                facts.name = self.namespaces.name(netns);
+                self.ledger.apply(&Event::Namespace { netns, facts }, tell);
             }
         }
-        self.last_requests = requests;
         Ok(())
+    }
+
+    /// The half-open requests of every namespace, as its listeners count them.
+    fn listeners(&mut self) -> Result<Vec<Event>> {
+        let mut counted = HalfOpen::default();
+        let only = self.namespaces.only();
+        self.tracer.walk()?.listeners(only, |found| {
+            counted.count(found);
+            Ok(())
+        })?;
+        Ok(self.half_open_since(counted))
+    }
+
+    /// What is counted now, as events; of a namespace where none is left, too.
+    fn half_open_since(&mut self, counted: HalfOpen) -> Vec<Event> {
+        let before = std::mem::replace(&mut self.half_open, counted.0);
+        let gone = before
+            .into_keys()
+            .filter(|netns| !self.half_open.contains_key(netns))
+            .map(|netns| (netns, 0));
+        let now = self.half_open.iter().map(|(&netns, &now)| (netns, now));
+        now.chain(gone)
+            .map(|(netns, now)| Event::HalfOpen { netns, now })
+            .collect()
     }
 
     /// Takes stock anew where the ledger has reason to doubt its counts.
@@ -226,93 +241,95 @@ impl Watch {
     /// lets it catch up with what happened meanwhile. Steps carry their
     /// addresses before this is called; they no longer do afterwards.
     fn take_stock(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
-        self.drain(tell);
+        self.drain(tell)?;
+        self.ledger.begin_seed(clock::now(), tell);
+        let only = self.namespaces.only();
+        let mut counted = HalfOpen::default();
+        let ledger = &mut self.ledger;
+        let outcome = self.tracer.stock(
+            only,
+            |found| counted.count(found),
+            |event| ledger.apply(event, tell),
+        )?;
+        debug!(
+            "{} sockets in {} namespaces, {} chains begun again, {} runs of {:?} at most",
+            outcome.sockets,
+            outcome.namespaces.all.len(),
+            outcome.restarts,
+            outcome.runs,
+            outcome.longest
+        );
+        let new = self.namespaces.list(outcome.namespaces);
+        if !new.is_empty() {
+            self.namespaces.look_for_ways(Search::Quick)?;
+            self.register(&new, tell)?;
+        }
+        for event in self.half_open_since(counted) {
+            self.ledger.apply(&event, tell);
+        }
+        if !outcome.stuck.is_empty() {
+            self.iterate(&outcome.stuck, tell)?;
+        }
+        self.ledger.end_seed(clock::now());
+        self.tracer.tell_all(false)?;
+        self.drain(tell)
+    }
+
+    /// What the walk could not read, by the kernel's iterator: namespace after
+    /// namespace, of those that can be entered.
+    fn iterate(&mut self, stuck: &[Stuck], tell: &mut impl FnMut(&Happening)) -> Result<()> {
+        warn!(
+            "{} chains of the kernel's tables could not be read (the first: bucket {}): \
+             its iterator is asked instead",
+            stuck.len(),
+            stuck[0].bucket
+        );
+        self.namespaces.look_for_ways(Search::Everywhere)?;
         let Self {
             tracer,
             ledger,
-            known,
+            namespaces,
             ..
         } = self;
-        ledger.begin_seed(clock::now(), tell);
-        known.look(Search::Everywhere)?;
-        tracer.drain(|event| ledger.apply(event, tell));
-        let mut gone = Vec::new();
-        for namespace in known.all() {
-            introduce(ledger, namespace, tell);
-            if count_requests(tracer, namespace, ledger, true, tell)? == Way::Gone {
-                gone.push(Netns(namespace.inode));
-            }
-        }
-        if !gone.is_empty() {
-            // The process that led there may have ended, and others may live on.
-            known.look(Search::Everywhere)?;
-            for namespace in known.all() {
-                if gone.contains(&Netns(namespace.inode))
-                    && count_requests(tracer, namespace, ledger, true, tell)? == Way::Gone
-                {
-                    ledger.out_of_reach(Netns(namespace.inode));
+        let closed: Vec<Netns> = namespaces.without_way().collect();
+        for namespace in namespaces.ways() {
+            match tracer.seed(namespace, |event| ledger.apply(event, tell)) {
+                // It has ended, and its sockets with it.
+                Err(error) if has_gone(&error) => {}
+                Err(error) => {
+                    warn!("{error:#}: what the walk did not see there is not known");
+                    ledger.passed_over(Netns(namespace.inode));
                 }
+                Ok(_) => {}
             }
         }
-        let is_known = |netns: Netns| known.all().iter().any(|it| it.inode == netns.0);
-        let unknown: Vec<Netns> = ledger.namespaces().filter(|&it| !is_known(it)).collect();
-        for netns in unknown {
-            ledger.out_of_reach(netns);
+        if !closed.is_empty() {
+            warn!(
+                "{} network namespaces cannot be entered for that",
+                closed.len()
+            );
         }
-        ledger.end_seed(clock::now());
-        tracer.tell_all(false)?;
-        self.drain(tell);
+        for netns in closed {
+            ledger.passed_over(netns);
+        }
         Ok(())
     }
 }
 
-/// What came of a way into a namespace.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Its sockets were read, or nobody is let in.
-    Tried,
-    /// It leads nowhere any more.
-    Gone,
-}
+/// Half-open requests by namespace.
+#[derive(Debug, Default)]
+struct HalfOpen(FxHashMap<Netns, u64>);
 
-/// Goes through the sockets of a namespace: all of them if `seed`, else only
-/// the half-open requests; what waits in the ring is told meanwhile. Of a namespace
-/// that cannot be entered nothing is known; one that is gone is the caller's business.
-fn count_requests(
-    tracer: &mut Tracer,
-    namespace: &Namespace,
-    ledger: &mut Ledger,
-    seed: bool,
-    tell: &mut impl FnMut(&Happening),
-) -> Result<Way> {
-    let netns = Netns(namespace.inode);
-    let before = tracer.requests_of(netns)?;
-    let found = match tracer.seed(namespace, |event| {
-        if seed || !matches!(event, Event::Seed(_)) {
-            ledger.apply(event, tell);
+impl HalfOpen {
+    fn count(&mut self, found: &[Found]) {
+        for socket in found {
+            if let Some(listener) = socket.listener
+                && listener.half_open > 0
+            {
+                *self.0.entry(socket.tuple.netns).or_default() += u64::from(listener.half_open);
+            }
         }
-    }) {
-        Ok(found) => found,
-        Err(error) if has_gone(&error) => return Ok(Way::Gone),
-        Err(error) => {
-            warn!("{error:#}: sockets there are not looked for");
-            ledger.passed_over(netns);
-            return Ok(Way::Tried);
-        }
-    };
-    let (born, died) = tracer.requests_of(netns)?;
-    let exact = (born, died) == before;
-    ledger.apply(
-        &Event::SeedRequests {
-            netns,
-            found,
-            born,
-            died,
-            exact,
-        },
-        tell,
-    );
-    Ok(Way::Tried)
+    }
 }
 
 /// Nothing leads to that namespace any more, or to another one.

@@ -36,6 +36,7 @@ mod terminal;
 mod truth;
 mod twtrace;
 mod user;
+mod walk;
 
 use std::sync::{PoisonError, RwLock};
 
@@ -92,6 +93,17 @@ const TESTS: &[Test] = &[
         filters::others_are_left_out_in_the_kernel,
     ),
     ("population::equals_ss", Room::Calm, population::equals_ss),
+    ("walk::equals_ss", Room::Calm, walk::equals_ss),
+    (
+        "walk::sysctls_are_those_of_proc",
+        Room::Any,
+        walk::sysctls_are_those_of_proc,
+    ),
+    (
+        "walk::nothing_is_missed_beside_churn",
+        Room::Alone,
+        walk::nothing_is_missed_beside_churn,
+    ),
     (
         "churn::births_equal_the_counters",
         Room::Alone,
@@ -372,6 +384,8 @@ fn main() -> std::process::ExitCode {
         Some(apart::ROLE) => return apart::hold(words.next().is_some()),
         Some(names::EVIL) => return names::churn(words),
         Some(names::NAMED) => return names::named(std::env::args_os().skip(2)),
+        Some(walk::ROLE) => return walk::work(words.next().as_deref()),
+        _ if guest::is_guest() => guest::be_init(),
         _ => {}
     }
     if guest::is_guest() {

@@ -27,7 +27,7 @@ fn an_active_close_through_time_wait() {
         > A ESTABLISHED->FIN_WAIT1 client by 7
         2.1   step A FIN_WAIT1 FIN_WAIT2
         > A FIN_WAIT1->FIN_WAIT2 client by 7
-        2.2   birth A t FIN_WAIT2 TIME_WAIT
+        2.2   birth A t TIME_WAIT
         > A FIN_WAIT2->TIME_WAIT client by 7
         > A starts TIME_WAIT 60s client by 7
         = states.TIME_WAIT.now 1
@@ -61,7 +61,7 @@ fn an_orphan_steps_in_silence_and_is_dated_by_its_expiry() {
         1.1  step A SYN_SENT ESTABLISHED 10.0.0.1:40000-10.0.0.9:443
         2.0  step A ESTABLISHED FIN_WAIT1 pid=7
         2.1  step A FIN_WAIT1 FIN_WAIT2
-        2.1  birth A t FIN_WAIT2 FIN_WAIT2 until=62.1
+        2.1  birth A t FIN_WAIT2 until=62.1
         = states.FIN_WAIT2.now 1
         = states.FIN_WAIT2.entered 1
         = fin_wait2_orphan.now 1
@@ -92,7 +92,7 @@ fn the_silent_step_is_still_found_at_the_end() {
         > A ESTABLISHED->FIN_WAIT1 server by 9
         2.0 step A FIN_WAIT1 FIN_WAIT2
         > A FIN_WAIT1->FIN_WAIT2 server by 9
-        2.0 birth A t FIN_WAIT2 FIN_WAIT2
+        2.0 birth A t FIN_WAIT2
         > A starts FIN_WAIT2 60s server by 9
         9.0 end t TIME_WAIT reset until=62.4
         > A FIN_WAIT2->TIME_WAIT server by 9
@@ -109,7 +109,7 @@ fn rearms_are_counted_and_do_not_restart_the_life() {
     run("
         1.0  step A ESTABLISHED FIN_WAIT1 10.0.0.1:40000-10.0.0.9:443 pid=7
         1.1  step A FIN_WAIT1 FIN_WAIT2
-        1.2  birth A t FIN_WAIT2 TIME_WAIT
+        1.2  birth A t TIME_WAIT
         9.0  rearm t TIME_WAIT
         20.0 rearm t TIME_WAIT
         = time_wait.rearmed 2
@@ -140,8 +140,8 @@ fn each_end_has_its_reason() {
     ] {
         run(&format!(
             "
-            1.0 birth A t FIN_WAIT2 TIME_WAIT
-            1.0 birth B u FIN_WAIT2 FIN_WAIT2
+            1.0 birth A t TIME_WAIT
+            1.0 birth B u FIN_WAIT2
             2.0 end t TIME_WAIT {reason} until=61.0
             2.0 end u FIN_WAIT2 {reason} until=61.0
             = time_wait.ended.{time_wait} 1
@@ -240,7 +240,7 @@ fn a_child_has_its_namespace_before_its_addresses() {
         1.0 step A SYN_RECV ESTABLISHED 10.0.0.1:80-10.0.0.9:5000
         2.0 step A ESTABLISHED FIN_WAIT1 pid=9
         2.1 step A FIN_WAIT1 FIN_WAIT2
-        2.2 birth A t FIN_WAIT2 TIME_WAIT
+        2.2 birth A t TIME_WAIT
         = time_wait.side.server 1
         = remotes.0.addr 10.0.0.9
         = namespaces.0.states.TIME_WAIT.now 1
@@ -288,8 +288,8 @@ fn a_birth_and_an_end_told_twice_count_once() {
         1.1     step A SYN_SENT ESTABLISHED
         2.0     step A ESTABLISHED FIN_WAIT1 pid=7
         2.1     step A FIN_WAIT1 FIN_WAIT2
-        2.2     birth A t FIN_WAIT2 TIME_WAIT
-        2.20001 birth A t FIN_WAIT2 TIME_WAIT
+        2.2     birth A t TIME_WAIT
+        2.20001 birth A t TIME_WAIT
         2.20002 step A FIN_WAIT2 CLOSE
         = states.TIME_WAIT.entered 1
         = states.ESTABLISHED.entered 1
@@ -304,13 +304,13 @@ fn a_birth_and_an_end_told_twice_count_once() {
 }
 
 #[test]
-fn a_loose_birth_joins_the_close_that_follows() {
+fn a_birth_joins_the_close_that_follows() {
     run("
         1.0     step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
         1.1     step A SYN_SENT ESTABLISHED 10.0.0.1:4000-10.0.0.9:443
         2.0     step A ESTABLISHED FIN_WAIT1 pid=7
         2.1     step A FIN_WAIT1 FIN_WAIT2
-        2.2     loose t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        2.2     birth A t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
         2.20001 step A FIN_WAIT2 CLOSE 10.0.0.1:0-10.0.0.9:443
         = states.TIME_WAIT.now 1
         = states.FIN_WAIT2.now 0
@@ -324,7 +324,7 @@ fn a_loose_birth_joins_the_close_that_follows() {
 }
 
 #[test]
-fn a_loose_birth_joins_the_close_that_came_before() {
+fn a_birth_joins_the_close_that_came_before() {
     run("
         1.0     step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
         1.1     step A SYN_SENT ESTABLISHED 10.0.0.1:4000-10.0.0.9:443
@@ -332,7 +332,7 @@ fn a_loose_birth_joins_the_close_that_came_before() {
         2.1     step A FIN_WAIT1 FIN_WAIT2
         2.20001 step A FIN_WAIT2 CLOSE 10.0.0.1:0-10.0.0.9:443
         = closes.straight_to_closed.aborted 1
-        2.2     loose t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        2.2     birth A t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
         = closes.straight_to_closed.aborted 0
         = states.TIME_WAIT.now 1
         = time_wait.side.client 1
@@ -344,13 +344,13 @@ fn a_loose_birth_joins_the_close_that_came_before() {
 }
 
 #[test]
-fn a_loose_birth_whose_close_was_lost_takes_its_socket_along() {
+fn a_birth_whose_close_was_lost_takes_its_socket_along() {
     run("
         1.0 step A CLOSE SYN_SENT 10.0.0.1:4000-10.0.0.9:443 pid=7
         1.1 step A SYN_SENT ESTABLISHED
         2.0 step A ESTABLISHED FIN_WAIT1 pid=7
         2.1 step A FIN_WAIT1 FIN_WAIT2
-        2.2 loose t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        2.2 birth A t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
         3.0 pass
         = states.TIME_WAIT.now 1
         = states.FIN_WAIT2.now 0
@@ -359,12 +359,13 @@ fn a_loose_birth_whose_close_was_lost_takes_its_socket_along() {
 }
 
 #[test]
-fn a_loose_birth_of_a_stranger_is_its_own_story() {
+fn a_birth_of_an_unknown_socket_begins_its_story() {
     run("
-        2.2 loose t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        2.2 birth A t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
         2.3 end t TIME_WAIT reset until=62.2
-        > t starts TIME_WAIT 60s
-        > t ends TIME_WAIT reset after 0.100s
+        > A FIN_WAIT2->TIME_WAIT
+        > A starts TIME_WAIT 60s
+        > A ends TIME_WAIT reset after 0.100s
         = time_wait.entered 1
         = time_wait.ended.reset 1
     ");
@@ -390,9 +391,9 @@ fn an_unseen_step_is_mended_and_told() {
 fn half_open_requests_are_a_gauge_inside_syn_recv() {
     run("
         0.0 begin
-        0.1 anchor found=3 born=5 died=4
+        0.1 half-open now=2
         0.2 end-seed
-        1.0 requests born=9 died=6
+        1.0 half-open now=5
         1.1 step A LISTEN SYN_RECV 10.0.0.1:80-10.0.0.9:5000
         = states.SYN_RECV.now 6
         = states.SYN_RECV.seeded 2
@@ -410,7 +411,7 @@ fn kernel_threads_own_nothing_and_the_opener_stands_in() {
         1.1 step A SYN_SENT ESTABLISHED
         2.0 step A ESTABLISHED FIN_WAIT1 pid=30
         2.1 step A FIN_WAIT1 FIN_WAIT2
-        2.2 birth A t FIN_WAIT2 TIME_WAIT
+        2.2 birth A t TIME_WAIT
         = owners.0.pid 7
     ");
 }

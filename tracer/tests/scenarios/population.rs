@@ -1,6 +1,6 @@
 //! Many sockets at once: the share that lives its 2MSL, known after 5 s.
 
-use tracer::model::event::{Address, Event, Family, Netns, Reason, Seed, State, Tuple};
+use tracer::model::event::{Address, Event, Family, Identity, Netns, Reason, Seed, State, Tuple};
 use tracer::model::filter::Filter;
 use tracer::model::happening::Happening;
 
@@ -25,7 +25,7 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
     // the likes of them that live on nothing is known either.
     for n in 0..2000 {
         let end = Event::End {
-            timer: Address(0xeeee_0000_0000 + n * 256),
+            minisocket: without_cookie(0xeeee_0000_0000 + n * 256),
             at: moment(100.0),
             substate: State::TimeWait,
             reason: Reason::Reset,
@@ -51,7 +51,7 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
             continue;
         }
         seeded += 1;
-        let timer = Address(0xffff_0000_0000 + n * 256);
+        let minisocket = without_cookie(0xffff_0000_0000 + n * 256);
         let mut tuple = Tuple {
             netns: Netns(1),
             family: Family::Inet,
@@ -63,7 +63,7 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
         tuple.remote[..4].copy_from_slice(&(n as u32 / 60_000).to_be_bytes());
         let expires = jiffies(born + 60.0);
         let seed = Seed {
-            address: timer,
+            socket: minisocket,
             at: moment(100.0),
             state: State::TimeWait,
             timer_expires: Some(expires),
@@ -73,7 +73,7 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
         if born + life <= 105.0 {
             ends.push((
                 born + life,
-                timer,
+                minisocket,
                 expires,
                 if life < 60.0 {
                     Reason::Reset
@@ -85,11 +85,11 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
     }
     ledger.end_seed(moment(100.0));
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-    for (at, timer, expires, reason) in ends {
+    for (at, minisocket, expires, reason) in ends {
         let at = moment(at);
         let netns = Netns(1);
         let end = Event::End {
-            timer,
+            minisocket,
             at,
             substate: State::TimeWait,
             reason,
@@ -113,4 +113,12 @@ fn five_seconds_tell_the_share_that_reaches_2msl() {
         time_wait.lifetime_s.distribution.count, 0,
         "no whole life was seen"
     );
+}
+
+/// Nobody had asked for theirs before the start.
+fn without_cookie(timer: u64) -> Identity {
+    Identity {
+        cookie: 0,
+        address: Address(timer),
+    }
 }

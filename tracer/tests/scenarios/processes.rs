@@ -34,7 +34,7 @@ fn a_client_is_seen_from_its_connect_to_the_end_of_its_time_wait() {
         1.2 step B ESTABLISHED CLOSE_WAIT 10.0.0.1:40001-10.0.0.9:443 pid=7
         1.2 step A ESTABLISHED FIN_WAIT1 10.0.0.1:40000-10.0.0.9:443 pid=7
         1.2 step A FIN_WAIT1 FIN_WAIT2 10.0.0.1:40000-10.0.0.9:443
-        1.3 birth A t FIN_WAIT2 TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
+        1.3 birth A t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
         = states.CLOSE_WAIT.now 0
         = time_wait.now 1
         = owners.0.pid 7
@@ -73,7 +73,7 @@ fn what_was_accepted_or_there_before_is_seen_from_its_close() {
         = states.FIN_WAIT1.entered 1
         = states.ESTABLISHED.seeded 0
         1.1 step A FIN_WAIT1 FIN_WAIT2 10.0.0.1:80-10.0.0.9:5000
-        1.2 birth A t FIN_WAIT2 TIME_WAIT 10.0.0.1:80-10.0.0.9:5000
+        1.2 birth A t TIME_WAIT 10.0.0.1:80-10.0.0.9:5000
         = time_wait.entered 1
         = exactness exact
         ",

@@ -44,7 +44,7 @@ fn events_from_before_a_seed_are_reflected_in_it() {
         = states.FIN_WAIT2.seeded 1
         = states.FIN_WAIT2.entered 0
         = states.FIN_WAIT1.seeded 0
-        1.9 birth A t FIN_WAIT2 TIME_WAIT
+        1.9 birth A t TIME_WAIT
         = owners.0.pid 7
         = in_state_s.FIN_WAIT2.max 0.6
         = states.TIME_WAIT.entered 1
@@ -108,8 +108,8 @@ fn an_end_before_the_seed_is_no_death_of_who_was_found_there() {
         "1.0 begin\n".to_owned(),
         all(&|n| format!("1.1 seed t{n} TIME_WAIT {} until=61.05", tuple(n))),
         "1.2 end-seed\n".to_owned(),
-        all(&|n| format!("1.02 end t{n} TIME_WAIT expired until=0.9")),
-        all(&|n| format!("1.05 birth A{n} t{n} FIN_WAIT2 TIME_WAIT {}", tuple(n))),
+        all(&|n| format!("1.02 end t{n} TIME_WAIT expired until=0.9 of=old{n}")),
+        all(&|n| format!("1.05 birth A{n} t{n} TIME_WAIT {}", tuple(n))),
         "= time_wait.now 300\n".to_owned(),
         all(&|n| format!("61.5 end t{n} TIME_WAIT expired until=61.05")),
         "= time_wait.life_table.reaches_2msl.share 1\n".to_owned(),
@@ -120,10 +120,10 @@ fn an_end_before_the_seed_is_no_death_of_who_was_found_there() {
 #[test]
 fn a_reading_older_than_a_birth_says_nothing_of_it() {
     run("
-        1.0  birth A t FIN_WAIT2 TIME_WAIT
+        1.0  birth A t TIME_WAIT
         2.0  end t TIME_WAIT reset until=61.0
-        2.1  birth B t FIN_WAIT2 FIN_WAIT2 until=62.1
-        1.9  read t TIME_WAIT until=61.0
+        2.1  birth B t FIN_WAIT2 until=62.1
+        1.9  read t TIME_WAIT until=61.0 of=A
         = states.FIN_WAIT2.now 1
         = states.TIME_WAIT.now 0
         = fin_wait2_orphan.became_time_wait 0
@@ -137,7 +137,7 @@ fn a_socket_met_before_and_after_its_birth_is_one() {
         1.05 seed A FIN_WAIT2 10.0.0.1:40000-10.0.0.9:443
         1.15 seed t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.1
         1.2  end-seed
-        1.1  birth A t FIN_WAIT2 TIME_WAIT
+        1.1  birth A t TIME_WAIT
         = states.TIME_WAIT.now 1
         = states.TIME_WAIT.seeded 0
         = states.TIME_WAIT.entered 1
@@ -201,33 +201,6 @@ fn sockets_of_a_namespace_that_could_not_be_read_are_left_as_they_were() {
 }
 
 #[test]
-fn minisockets_of_a_namespace_that_has_ended_are_left_to_their_ends() {
-    run("
-        0.0 begin
-        0.0 end-seed
-        1.0 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
-        1.0 step A SYN_SENT ESTABLISHED
-        1.0 step A ESTABLISHED FIN_WAIT1 pid=7
-        1.0 step A FIN_WAIT1 FIN_WAIT2
-        1.0 birth A t FIN_WAIT2 TIME_WAIT until=61.0
-        # The kernel has not come to it yet.
-        2.0 lost ring=1
-        2.1 begin
-        2.1 out-of-reach
-        2.3 end-seed
-        = states.TIME_WAIT.now 1
-        = lost.unseen 0
-        ? doubts none
-        # Its end was lost: when it is overdue it goes.
-        65.0 lost ring=2
-        65.1 begin
-        65.1 out-of-reach
-        65.3 end-seed
-        = states.TIME_WAIT.now 0
-    ");
-}
-
-#[test]
 fn a_step_that_does_not_follow_is_explained_by_a_loss_told_after_it() {
     run("
         0.0 begin
@@ -243,7 +216,7 @@ fn a_step_that_does_not_follow_is_explained_by_a_loss_told_after_it() {
 }
 
 #[test]
-fn a_birth_taken_for_another_sockets_is_named_anew_and_counted_once() {
+fn a_birth_is_never_taken_for_another_sockets() {
     run("
         0.0 begin
         0.0 facts first=32768 last=60999
@@ -254,10 +227,11 @@ fn a_birth_taken_for_another_sockets_is_named_anew_and_counted_once() {
         1.0 step A FIN_WAIT1 FIN_WAIT2
         # Its birth goes unseen, and so do the first steps of the next socket at
         # its address, whose birth is seen.
-        1.1 birth A t FIN_WAIT2 TIME_WAIT until=61.1
+        1.1 birth B t TIME_WAIT until=61.1
         = ports.0.used 1
+        = states.FIN_WAIT2.now 1
         1.2 begin
-        1.2 seed u TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.0
+        1.2 seed u TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.0 of=A
         1.2 seed t TIME_WAIT 10.0.0.1:40001-10.0.0.8:80 until=61.1
         1.3 end-seed
         1.4 pass
@@ -272,6 +246,92 @@ fn a_birth_taken_for_another_sockets_is_named_anew_and_counted_once() {
         = time_wait.lifetime_s.count 1
         = ports.0.remote 10.0.0.9
         = ports.1 null
+    ");
+}
+
+#[test]
+fn one_without_a_cookie_keeps_its_story_when_it_has_one() {
+    run("
+        0.0 begin
+        0.1 seed @A ESTABLISHED 10.0.0.1:40000-10.0.0.9:443
+        0.1 seed @B ESTABLISHED 10.0.0.1:40001-10.0.0.9:443
+        0.1 seed @t TIME_WAIT 10.0.0.1:40002-10.0.0.9:443 until=40.0
+        0.2 end-seed
+        # A step carries both; ss has asked for B's meanwhile.
+        1.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        2.0 begin
+        2.1 seed A FIN_WAIT1 10.0.0.1:40000-10.0.0.9:443
+        2.1 seed B ESTABLISHED 10.0.0.1:40001-10.0.0.9:443
+        2.1 seed @t TIME_WAIT 10.0.0.1:40002-10.0.0.9:443 until=40.0
+        2.2 end-seed
+        2.3 step B ESTABLISHED CLOSE err=104
+        = states.ESTABLISHED.seeded 2
+        = states.ESTABLISHED.now 0
+        = states.FIN_WAIT1.now 1
+        = lost.unseen 0
+        ? doubts none
+        40.5 end @t TIME_WAIT expired until=40.0
+        = time_wait.ended_seeded 1
+    ");
+}
+
+#[test]
+fn one_with_a_cookie_at_the_address_of_one_without_is_somebody_else() {
+    run("
+        0.0 begin
+        0.1 seed @A LAST_ACK 10.0.0.1:40000-10.0.0.9:443
+        0.1 seed @B FIN_WAIT2 10.0.0.1:40001-10.0.0.9:443
+        0.2 end-seed
+        # The end of the first went unseen.
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
+        = states.LAST_ACK.now 0
+        = states.SYN_SENT.now 1
+        = lost.unseen 1
+        # Neither half of the other's birth has a cookie.
+        1.1 birth @B @t TIME_WAIT 10.0.0.1:40001-10.0.0.9:443
+        = states.FIN_WAIT2.now 0
+        = states.TIME_WAIT.entered 1
+        = time_wait.now 1
+    ");
+}
+
+#[test]
+fn a_socket_that_connects_anew_keeps_its_cookie_and_not_its_story() {
+    run("
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
+        1.1 step A SYN_SENT CLOSE err=111
+        2.0 step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
+        2.1 step A SYN_SENT ESTABLISHED 10.0.0.1:40000-10.0.0.9:443
+        3.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        3.1 step A FIN_WAIT1 FIN_WAIT2
+        3.2 birth A t TIME_WAIT
+        # It was disconnected, and connects while its minisocket waits.
+        4.0 step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
+        4.1 step A SYN_SENT ESTABLISHED 10.0.0.1:40001-10.0.0.9:443
+        5.0 step A ESTABLISHED FIN_WAIT1 pid=7
+        5.1 step A FIN_WAIT1 FIN_WAIT2
+        5.2 birth A u TIME_WAIT
+        = time_wait.now 2
+        = time_wait.entered 2
+        63.5 end t TIME_WAIT expired until=63.2
+        = time_wait.now 1
+        = time_wait.lifetime_s.max 60.3
+        ? doubts none
+    ");
+}
+
+#[test]
+fn a_child_is_known_by_its_address_until_it_has_a_cookie() {
+    run("
+        1.0 step A LISTEN SYN_RECV 0.0.0.0:0-0.0.0.0:0 child
+        > A LISTEN->SYN_RECV server
+        1.1 step A SYN_RECV ESTABLISHED 10.0.0.1:80-10.0.0.9:5000
+        > A SYN_RECV->ESTABLISHED server
+        2.0 step A ESTABLISHED CLOSE_WAIT
+        = states.CLOSE_WAIT.now 1
+        = states.SYN_RECV.entered 1
+        = states.SYN_RECV.now 0
+        ? doubts none
     ");
 }
 
@@ -296,7 +356,7 @@ fn a_resync_changes_nothing_where_nothing_was_missed() {
         2.04 step D SYN_SENT ESTABLISHED
         2.05 step D ESTABLISHED FIN_WAIT1 pid=7
         2.05 step D FIN_WAIT1 FIN_WAIT2
-        2.05 birth D t FIN_WAIT2 TIME_WAIT
+        2.05 birth D t TIME_WAIT
         2.06 step B SYN_SENT CLOSE err=111
         2.3  pass
         = lost.unseen 0
@@ -322,7 +382,7 @@ fn a_birth_that_was_missed_is_joined_by_the_resync() {
         1.2 step A ESTABLISHED FIN_WAIT1 pid=7
         1.3 step A FIN_WAIT1 FIN_WAIT2
         2.0 begin
-        2.1 seed t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.5
+        2.1 seed t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.5 of=A
         2.2 end-seed
         = states.FIN_WAIT2.now 0
         = states.TIME_WAIT.now 1
@@ -339,7 +399,7 @@ fn a_silent_step_found_by_a_resync_is_no_loss() {
     run("
         0.0 begin
         0.0 end-seed
-        1.0 birth A t FIN_WAIT2 FIN_WAIT2
+        1.0 birth A t FIN_WAIT2
         2.0 begin
         2.1 seed t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.5
         2.2 end-seed
@@ -352,13 +412,18 @@ fn a_silent_step_found_by_a_resync_is_no_loss() {
 }
 
 #[test]
-fn what_a_resync_settles_when_it_begins_is_told() {
+fn what_a_resync_settles_when_it_begins_is_emitted() {
     run("
         0.0 begin
         0.0 end-seed
-        1.0 loose t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
-        1.1 begin
-        > ? starts TIME_WAIT 60s
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        > A CLOSED->SYN_SENT client by 7
+        2.0 begin
+        2.1 seed t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443 until=61.5 of=A
+        2.2 end-seed
+        2.2 begin
+        > A SYN_SENT->TIME_WAIT client by 7
+        > A starts TIME_WAIT 60s client by 7
     ");
 }
 
@@ -385,7 +450,8 @@ fn births_that_only_the_kernel_counted_are_unseen() {
         0.0 counters births=100
         0.0 begin
         0.0 end-seed
-        1.0 loose t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
+        0.5 step A CLOSE SYN_SENT 10.0.0.1:40000-10.0.0.9:443 pid=7
+        1.0 birth A t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
         1.1 end t TIME_WAIT reset until=61.0
         2.0 counters births=103
         ? doubts counted 2 minisocket births
@@ -465,16 +531,16 @@ fn a_loss_explains_no_birth_that_goes_missing_long_after_it() {
 }
 
 #[test]
-fn a_loose_birth_is_no_missing_one_while_it_waits() {
+fn a_birth_emitted_twice_hides_no_missing_one() {
     run("
         0.0 counters births=100
         0.0 begin
         0.0 end-seed
-        1.0 loose t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
+        1.0 birth A t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
         1.1 counters births=101
         ? doubts none
-        1.2 birth A t FIN_WAIT2 TIME_WAIT
-        1.3 birth B u FIN_WAIT2 TIME_WAIT 10.0.0.1:40001-10.0.0.9:443
+        1.2 birth A t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
+        1.3 birth B u TIME_WAIT 10.0.0.1:40001-10.0.0.9:443
         2.0 counters births=103
         ? doubts counted 1 minisocket births
     ");
@@ -545,7 +611,7 @@ fn a_socket_of_no_known_namespace_moves_to_its_own() {
 fn a_birth_tells_the_namespace_of_a_socket_unheard_of() {
     run("
         0.0 step A ESTABLISHED FIN_WAIT1 pid=7
-        0.1 birth A t FIN_WAIT1 TIME_WAIT
+        0.1 birth A t TIME_WAIT
         = namespaces.0.states.TIME_WAIT.now 1
         = namespaces.0.states.FIN_WAIT1.now 0
         1.0 begin
@@ -564,16 +630,17 @@ fn a_minisocket_that_took_the_address_of_another_unseen_is_another() {
     run("
         0.0 begin
         0.0 end-seed
-        1.0 birth A t FIN_WAIT2 TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        1.0 birth A t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
         2.0 begin
-        2.1 seed t TIME_WAIT 10.0.0.1:4001-10.0.0.9:443 until=61.5
+        2.1 seed t TIME_WAIT 10.0.0.1:4001-10.0.0.9:443 until=61.5 of=B
         2.2 end-seed
         2.3 pass
         = time_wait.now 1
         = time_wait.entered 2
         = time_wait.ended.unknown 1
         = time_wait.ended_seeded 1
-        = lost.unseen 2
+        # A's first steps, and A's end and B's beginning.
+        = lost.unseen 3
     ");
 }
 
@@ -584,7 +651,7 @@ fn an_address_used_again_just_before_its_seed_is_no_mismatch() {
         1.0     seed A ESTABLISHED 10.0.0.1:4001-10.0.0.9:443
         1.1     end-seed
         0.9997  step A FIN_WAIT1 FIN_WAIT2
-        0.9998  birth A t FIN_WAIT2 TIME_WAIT
+        0.9998  birth A t TIME_WAIT
         0.9999  step A CLOSE SYN_SENT 10.0.0.1:0-10.0.0.9:443 pid=7
         0.99995 step A SYN_SENT ESTABLISHED 10.0.0.1:4001-10.0.0.9:443
         = states.ESTABLISHED.now 1
@@ -602,8 +669,8 @@ fn a_birth_after_the_counters_were_read_hides_no_other() {
         0.0 counters births=100
         0.0 begin
         0.0 end-seed
-        1.0 birth A t FIN_WAIT2 TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
-        2.1 birth B u FIN_WAIT2 TIME_WAIT 10.0.0.1:40001-10.0.0.9:443
+        1.0 birth A t TIME_WAIT 10.0.0.1:40000-10.0.0.9:443
+        2.1 birth B u TIME_WAIT 10.0.0.1:40001-10.0.0.9:443
         2.0 counters births=102
         ? doubts counted 1 minisocket births
     ");
@@ -697,7 +764,7 @@ fn a_minisocket_that_outlives_its_timer_is_doubted() {
     run("
         0.0  begin
         0.0  end-seed
-        1.0  birth A t FIN_WAIT2 TIME_WAIT
+        1.0  birth A t TIME_WAIT
         63.0 pass
         ? doubts none
         66.5 pass
@@ -735,7 +802,7 @@ fn a_filter_leaves_strangers_out_and_judges_a_port_when_it_is_known() {
         = states.ESTABLISHED.seeded 0
         1.2 step B ESTABLISHED FIN_WAIT1 10.0.0.1:40001-10.0.0.9:443 pid=7
         2.0 end u TIME_WAIT reset until=30.0
-        2.0 birth B v FIN_WAIT2 TIME_WAIT
+        2.0 birth B v TIME_WAIT
         = time_wait.now 1
         = time_wait.ended.reset 0
         = lost.unseen 0

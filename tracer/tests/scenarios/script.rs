@@ -10,7 +10,9 @@
 //! A line that begins with a time (seconds) is an event; `>` is the next thing
 //! the ledger tells, `=` a value of the snapshot's JSON, `?` a doubt. Names of
 //! sockets and timers are any words; HZ is 250. `until=` says when a timer
-//! expires, in seconds.
+//! expires, in seconds. A timer belongs to the socket that its birth names, here
+//! or further down, or `of=` does; a socket whose name begins with `@` has no
+//! cookie, and goes by its address.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,8 +20,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tracer::model::event::{
-    Address, Arming, Counters, Event, Family, Lost, Moment, NamespaceFacts, Netns, Reason, Seed,
-    State, Step, Tick, Tuple,
+    Address, Arming, Counters, Event, Family, Identity, Lost, Moment, NamespaceFacts, Netns,
+    Reason, Seed, State, Step, Tick, Tuple,
 };
 use tracer::model::filter::Filter;
 use tracer::model::happening::{Happening, Side, What};
@@ -37,6 +39,12 @@ pub(crate) fn run(script: &str) {
 
 pub(crate) fn run_filtered(filter: Filter, script: &str) {
     let mut stage = Stage::new(filter);
+    for line in script.lines() {
+        if let [_, "birth", socket, timer, ..] = line.split_whitespace().collect::<Vec<_>>()[..] {
+            let first = stage.sockets.entry(timer.to_owned());
+            first.or_insert_with(|| socket.to_owned());
+        }
+    }
     for (number, line) in script.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if !line.is_empty() {
@@ -51,6 +59,8 @@ struct Stage {
     told: VecDeque<String>,
     /// Names given to stories, in the order of their first happening.
     names: HashMap<u64, String>,
+    /// Whose each timer is.
+    sockets: HashMap<String, String>,
     snapshots: u64,
 }
 
@@ -90,7 +100,7 @@ pub(crate) fn snapshot(ledger: &mut Ledger, seq: u64, at: Moment) -> Snapshot {
             filter: String::new(),
         },
     };
-    ledger.settle(at, &mut |_: &Happening| {});
+    ledger.settle(&mut |_: &Happening| {});
     ledger.snapshot(frame, &mut |cgroup| Some(format!("/cg{cgroup}")))
 }
 
@@ -101,6 +111,7 @@ impl Stage {
             now: Moment(ZERO),
             told: VecDeque::new(),
             names: HashMap::new(),
+            sockets: HashMap::new(),
             snapshots: 0,
         }
     }
@@ -136,8 +147,7 @@ impl Stage {
 
     fn expect(&mut self, words: &[&str], place: &str) {
         self.snapshots += 1;
-        let now = self.now;
-        self.hear("?", |ledger, mut tell| ledger.settle(now, &mut tell));
+        self.hear("?", |ledger, mut tell| ledger.settle(&mut tell));
         let snapshot = snapshot(&mut self.ledger, self.snapshots, self.now);
         let json = serde_json::to_value(&snapshot).expect("a snapshot is JSON");
         let found = words[0]
@@ -181,6 +191,17 @@ impl Stage {
             }
         };
         let netns = NETNS;
+        if let ["birth", socket, timer, ..] = words {
+            self.sockets
+                .insert((*timer).to_owned(), (*socket).to_owned());
+        }
+        let minisocket = |timer: &str| {
+            let known = self.sockets.get(timer).map(String::as_str);
+            Identity {
+                cookie: cookie(options.get("of").copied().or(known).unwrap_or(timer)),
+                address: address(timer),
+            }
+        };
         let event = match words {
             ["ask"] => return self.ledger.asks(at),
             ["begin"] => {
@@ -188,10 +209,9 @@ impl Stage {
             }
             ["end-seed"] => return self.ledger.end_seed(at),
             ["pass"] => return,
-            ["out-of-reach"] => return self.ledger.out_of_reach(NETNS),
             ["passed-over"] => return self.ledger.passed_over(NETNS),
             ["step", socket, from, to, ..] => Event::Step(Step {
-                socket: address(socket),
+                socket: identity(socket, words.contains(&"child")),
                 at,
                 from: state(from),
                 to: state(to),
@@ -200,35 +220,23 @@ impl Stage {
                 linger2_negative: words.contains(&"linger2<0"),
                 tuple,
             }),
-            ["birth", socket, timer, from, substate, ..] => Event::Birth {
-                socket: Some(address(socket)),
-                timer: address(timer),
+            ["birth", _, timer, substate, ..] => Event::Birth {
+                minisocket: minisocket(timer),
                 at,
-                from: Some(state(from)),
-                substate: state(substate),
-                netns,
-                arming,
-                tuple,
-            },
-            ["loose", timer, substate, ..] => Event::Birth {
-                socket: None,
-                timer: address(timer),
-                at,
-                from: None,
                 substate: state(substate),
                 netns,
                 arming,
                 tuple,
             },
             ["rearm", timer, substate, ..] => Event::Rearm {
-                timer: address(timer),
+                minisocket: minisocket(timer),
                 at,
                 substate: state(substate),
                 arming,
                 netns,
             },
             ["end", timer, substate, reason, ..] => Event::End {
-                timer: address(timer),
+                minisocket: minisocket(timer),
                 at,
                 substate: state(substate),
                 reason: cause(reason),
@@ -237,13 +245,16 @@ impl Stage {
                 pid: number("pid") as u32,
             },
             ["read", timer, substate, ..] => Event::Reading {
-                timer: address(timer),
+                minisocket: minisocket(timer),
                 at,
                 substate: state(substate),
                 expires: arming.expires,
             },
             ["seed", socket, state_name, ..] => Event::Seed(Seed {
-                address: address(socket),
+                socket: match until {
+                    Some(_) => minisocket(socket),
+                    None => identity(socket, false),
+                },
                 at,
                 state: state(state_name),
                 timer_expires: until,
@@ -285,21 +296,12 @@ impl Stage {
                     full_sockets: number("inuse"),
                 },
             },
-            ["requests", ..] => Event::Requests {
+            ["half-open", ..] => Event::HalfOpen {
                 netns,
-                born: number("born"),
-                died: number("died"),
-            },
-            ["anchor", ..] => Event::SeedRequests {
-                netns,
-                found: number("found"),
-                born: number("born"),
-                died: number("died"),
-                exact: !words.contains(&"inexact"),
+                now: number("now"),
             },
             ["lost", ..] => Event::Lost(Lost {
                 ring: number("ring"),
-                map: number("map"),
                 recursion: number("recursion"),
             }),
             _ => panic!("{place}: not an event"),
@@ -370,6 +372,22 @@ fn text(happening: &Happening, name: &str) -> String {
         text += &format!(" by {}", owner.pid);
     }
     text
+}
+
+/// `child`: it has no cookie yet.
+fn identity(name: &str, child: bool) -> Identity {
+    Identity {
+        cookie: if child { 0 } else { cookie(name) },
+        address: address(name.trim_start_matches('@')),
+    }
+}
+
+fn cookie(name: &str) -> u64 {
+    if name.starts_with('@') {
+        return 0;
+    }
+    name.bytes()
+        .fold(7, |sum, byte| sum * 131 + u64::from(byte))
 }
 
 pub(crate) fn address(name: &str) -> Address {

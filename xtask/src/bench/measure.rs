@@ -265,7 +265,7 @@ impl Loaded {
     /// By the tracer's own count.
     fn lost(&self, own: &Holdings) -> Option<u64> {
         let losses = self.list("losses").find(|map| is_one_of(map, &own.maps))?;
-        Some(losses["ring"].as_u64()? + losses["map"].as_u64()?)
+        losses["ring"].as_u64()
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
         }));
         let after = Loaded(json!({
             "programs": [program(1, 9, 90), program(7, 120, 17_000), program(8, 1, 10)],
-            "losses": [{"id": 3, "ring": 9, "map": 9}, {"id": 8, "ring": 4, "map": 1}],
+            "losses": [{"id": 3, "ring": 9}, {"id": 8, "ring": 5}],
         }));
         let own = Holdings {
             programs: BTreeSet::from([7]),

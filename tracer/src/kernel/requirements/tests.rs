@@ -26,10 +26,13 @@ fn good() -> Probe {
         kernel: "6.12.1".into(),
         capabilities: Ok(CapabilitySet::all()),
         btf: Ok(TypeFacts {
-            layout: Ok(Layout {
-                tw_timer: 160,
-                ..Layout::default()
-            }),
+            layout: Ok((
+                Layout {
+                    tw_timer: 160,
+                    ..Layout::default()
+                },
+                walk::Layout::default(),
+            )),
             missing_tracepoints: Vec::new(),
             socket_iterator: true,
         }),

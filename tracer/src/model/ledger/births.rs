@@ -1,21 +1,18 @@
-//! How a full socket goes on as a minisocket: one story, under another address.
+//! How a full socket goes on as a minisocket: one story, by their one cookie.
 
 use std::time::Duration;
 
-use super::super::event::{Address, Arming, Moment, Netns, State, Tuple};
+use super::super::destinations::NOWHERE;
+use super::super::event::{Arming, Identity, Moment, Netns, State, Tuple};
 use super::super::happening::{Happening, What};
-use super::joining::{Closed, Loose};
-use super::stories::{Slot, flag};
-use super::{GRACE, Ledger, SEED_GRACE};
-
-/// The same birth may be told twice, this far apart at most; no minisocket
-/// lives and is followed at its address within that. Nanoseconds.
-const TOLD_TWICE: u64 = 50_000_000;
+use super::Ledger;
+use super::joining::Closed;
+use super::stories::{Slot, Story, flag};
 
 /// A minisocket's beginning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Birth {
-    pub(super) timer: Address,
+    pub(super) minisocket: Identity,
     pub(super) at: Moment,
     pub(super) substate: State,
     pub(super) netns: Netns,
@@ -26,10 +23,8 @@ impl Ledger {
     #[inline]
     pub(super) fn birth(
         &mut self,
-        socket: Option<Address>,
-        from: Option<State>,
-        tuple: Option<&Tuple>,
         birth: Birth,
+        tuple: Option<&Tuple>,
         tell: &mut impl FnMut(&Happening),
     ) {
         if !matches!(birth.substate, State::TimeWait | State::FinWait2) {
@@ -38,60 +33,65 @@ impl Ledger {
         if birth.substate == State::TimeWait {
             self.saw_timeout(birth.arming.timeout);
         }
-        let full = socket
-            .and_then(|socket| self.stories.full(socket))
-            .filter(|&slot| {
-                let story = self.stories.at(slot);
-                // Not of a socket that was seeded at this address since.
-                !(story.is(flag::FROM_SEED) && birth.at.0.saturating_add(SEED_GRACE) < story.seen)
-            });
-        if let Some(live) = self.stories.minisocket(birth.timer) {
-            let story = *self.stories.at(live);
-            if story.is(flag::FROM_SEED) && birth.at.0 <= story.seen.saturating_add(GRACE) {
-                match full {
-                    // The seed met it twice, before and after: once is enough.
-                    Some(_) => self.unseed(live),
-                    None => {
-                        self.stories.at_mut(live).born = birth.at.0;
-                        return;
-                    }
-                }
-            } else if birth.at.0.abs_diff(story.born) <= TOLD_TWICE {
-                if let Some(full) = full {
-                    self.absorb(live, full);
-                }
-                return;
-            } else {
-                // An end went unseen, and the address was given anew.
+        let full = self.full_socket_of(birth.minisocket, tuple);
+        if let Some(live) = self.find_minisocket(birth.minisocket) {
+            let known = *self.stories.at(live);
+            if known.is(flag::BY_ADDRESS) && !known.is(flag::FROM_SEED) {
+                // One that has no cookie ended unseen: whoever is born here is another.
                 self.vanish(live);
                 self.mismatched(birth.at);
+            } else if known.is(flag::FROM_SEED) && full.is_some() {
+                // A seed met it before and after: once is enough.
+                self.unseed(live);
+            } else {
+                // Emitted twice, or a seed was faster.
+                return;
             }
         }
-        let told_loose = if self.loose.is_empty() {
-            None
+        if let Some(slot) = full {
+            match tuple {
+                Some(tuple) => self.give_tuple(slot, tuple),
+                None => self.settle_in(slot, birth.netns),
+            }
+            self.saw_birth(slot, birth.at);
+            self.become_minisocket(slot, birth, tell);
+        } else if let Some(closed) = self.take_closed(birth.minisocket) {
+            let testimony = &mut self.namespaces.at_mut(closed.story.namespace).testimony;
+            testimony.saw_birth(birth.at);
+            self.revive(&closed, birth, tell);
         } else {
-            self.forget_loose(birth.timer)
-        };
-        let tuple = tuple.or(told_loose.as_ref());
-        match (socket, full, tuple) {
-            (_, Some(slot), _) => {
-                match tuple {
-                    Some(tuple) => self.give_tuple(slot, tuple),
-                    None => self.settle_in(slot, birth.netns),
-                }
-                self.saw_birth(slot, birth.at);
-                self.become_minisocket(slot, birth, tell);
-            }
-            (Some(socket), None, _) => self.birth_of_stranger(socket, from, tuple, birth, tell),
-            (None, None, Some(tuple)) => self.loose_birth(
-                Loose {
-                    birth,
-                    tuple: *tuple,
-                },
-                tell,
-            ),
-            (None, None, None) => {}
+            self.birth_of_unknown(birth, tuple, tell);
         }
+    }
+
+    /// The full socket that this minisocket was until now. Where neither has a
+    /// cookie, their addresses have to do.
+    fn full_socket_of(&self, minisocket: Identity, tuple: Option<&Tuple>) -> Option<Slot> {
+        if minisocket.cookie != 0 {
+            return self.stories.full(minisocket);
+        }
+        let tuple = tuple?;
+        self.stories.without_cookie().find(|&slot| {
+            let waits = matches!(
+                self.stories.at(slot).state,
+                State::FinWait1 | State::FinWait2 | State::Closing
+            );
+            waits && self.tuple(slot).as_ref() == Some(tuple)
+        })
+    }
+
+    /// The minisocket that this event is of: by its cookie, or by its address if
+    /// it had none when it was found.
+    pub(super) fn find_minisocket(&mut self, minisocket: Identity) -> Option<Slot> {
+        if let Some(slot) = self.stories.minisocket(minisocket) {
+            return Some(slot);
+        }
+        if minisocket.cookie == 0 {
+            return None;
+        }
+        let slot = self.stories.by_address(minisocket.address, true)?;
+        self.stories.identify(slot, minisocket.cookie);
+        Some(slot)
     }
 
     /// For the witness: this birth needs no explanation.
@@ -100,7 +100,79 @@ impl Ledger {
         self.namespaces.at_mut(namespace).testimony.saw_birth(at);
     }
 
-    /// The story goes on under its timer's address.
+    /// A birth whose full socket nothing was heard of.
+    fn birth_of_unknown(
+        &mut self,
+        birth: Birth,
+        tuple: Option<&Tuple>,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let admitted = match tuple {
+            Some(tuple) => {
+                self.config.filter.admits(tuple)
+                    && (!self.judging || self.seeding.is_some() && !self.by_process)
+            }
+            None => !self.judging,
+        };
+        if !admitted {
+            return;
+        }
+        let mut story = Story {
+            namespace: self.namespace(birth.netns),
+            since: birth.at.0,
+            seen: birth.at.0,
+            // From which of three states it goes, the kernel does not say here.
+            state: State::FinWait2,
+            ..Story::BLANK.identified(birth.minisocket)
+        };
+        if let Some(tuple) = tuple {
+            story.set_tuple(tuple);
+        }
+        let slot = self.admit_unseen(story);
+        self.saw_birth(slot, birth.at);
+        self.become_minisocket(slot, birth, tell);
+    }
+
+    /// A story that was taken for closed goes on as a minisocket.
+    pub(super) fn begin_as_minisocket(
+        &mut self,
+        past: Story,
+        birth: Birth,
+        tell: &mut impl FnMut(&Happening),
+    ) {
+        let Birth {
+            minisocket,
+            at,
+            substate,
+            arming,
+            netns: _,
+        } = birth;
+        let kept = flag::CLIENT | flag::SERVER | flag::TUPLE | flag::INET6;
+        let story = Story {
+            timer: minisocket.address,
+            since: at.0,
+            seen: at.0,
+            state: substate,
+            expires: arming.expires,
+            destination: NOWHERE,
+            flags: past.flags & kept | flag::MINISOCKET | flag::DATED | flag::WHOLE,
+            ..past
+        }
+        .identified(minisocket);
+        self.namespaces.at_mut(story.namespace).stirs(at);
+        let slot = self.admit(story);
+        self.count_entered(story.namespace, substate);
+        if substate == State::TimeWait {
+            self.entered_time_wait(slot, at, true);
+        } else {
+            self.orphans.insert(slot, at);
+            self.tally.orphans.entered += 1;
+        }
+        self.take_port(slot, false);
+        tell(&self.start(slot, at, substate, arming));
+    }
+
+    /// The story goes on as that minisocket.
     pub(super) fn become_minisocket(
         &mut self,
         slot: Slot,
@@ -108,7 +180,7 @@ impl Ledger {
         tell: &mut impl FnMut(&Happening),
     ) {
         let Birth {
-            timer,
+            minisocket,
             at,
             substate,
             arming,
@@ -119,10 +191,9 @@ impl Ledger {
         let in_state = before.is(flag::DATED).then(|| at.since(before.since()));
         self.remember_closed(Closed {
             story: before,
-            at,
             reason: None,
         });
-        self.bury(before.key, at);
+        self.bury(&before);
         self.unlist_port(slot);
         let stays = from == State::FinWait2 && substate == State::FinWait2;
         if !stays {
@@ -137,10 +208,9 @@ impl Ledger {
         counts.stirs(at);
         counts.full_sockets -= 1;
         counts.minisockets += 1;
-        self.stories.move_to_timer(slot, timer);
+        self.stories.move_to_minisocket(slot, minisocket);
         let story = self.stories.at_mut(slot);
         story.state = substate;
-        story.born = at.0;
         story.seen = at.0;
         story.expires = arming.expires;
         story.flags = story.flags & !(flag::FROM_SEED | flag::SEEDED) | flag::WHOLE;
@@ -165,7 +235,7 @@ impl Ledger {
         if substate == State::TimeWait {
             self.entered_time_wait(slot, at, true);
         } else {
-            self.orphans.insert(slot);
+            self.orphans.insert(slot, at);
             self.tally.orphans.entered += 1;
         }
         tell(&self.start(slot, at, substate, arming));
@@ -184,30 +254,5 @@ impl Ledger {
             timeout: Duration::from_secs_f64(timeout),
         };
         self.happening(slot, at, what)
-    }
-
-    /// A minisocket that was told loose, and now with its socket: the socket's
-    /// story goes on, the minisocket's own ends.
-    fn absorb(&mut self, live: Slot, full: Slot) {
-        let socket = *self.stories.at(full);
-        if !matches!(
-            socket.state,
-            State::FinWait1 | State::FinWait2 | State::Closing
-        ) {
-            return;
-        }
-        self.count_left(socket.namespace, socket.state);
-        let substate = self.stories.at(live).state;
-        self.tally.transition(socket.state, substate);
-        self.give_side(live, socket.side());
-        self.take_port(live, false);
-        if self.stories.at(live).owner != socket.owner {
-            self.own(live, socket.owner);
-            if substate == State::TimeWait {
-                self.owners.entered_time_wait(socket.owner);
-            }
-        }
-        self.stories.at_mut(live).id = socket.id;
-        self.dismiss(full);
     }
 }

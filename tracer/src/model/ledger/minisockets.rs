@@ -1,10 +1,10 @@
 //! The life of a minisocket: re-armed, stepped in silence, ended, vanished.
 
-use super::super::event::{Address, Arming, Moment, Netns, Reason, State};
+use super::super::event::{Arming, Identity, Moment, Netns, Reason, State};
 use super::super::happening::{Happening, What};
 use super::stories::{Slot, Story, flag};
 use super::tally::end_name;
-use super::{GRACE, Ledger, SEED_GRACE, UNKNOWN};
+use super::{Ledger, UNKNOWN};
 
 /// How a minisocket ended.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl Ledger {
 
     pub(super) fn rearm(
         &mut self,
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         substate: State,
         arming: Arming,
@@ -40,20 +40,16 @@ impl Ledger {
         if substate == State::TimeWait {
             self.saw_timeout(arming.timeout);
         }
-        let slot = match self
-            .stories
-            .minisocket(timer)
-            .or_else(|| self.hasten_loose(timer, tell))
-        {
+        let slot = match self.find_minisocket(minisocket) {
             Some(slot) => slot,
             None if self.judging => return,
             None => {
-                self.admit_unseen_minisocket(timer, at, substate, arming.expires, netns);
+                self.admit_unseen_minisocket(minisocket, at, substate, arming.expires, netns);
                 return;
             }
         };
         let story = *self.stories.at(slot);
-        if story.is(flag::FROM_SEED) && at.0.saturating_add(GRACE) < story.seen {
+        if story.is(flag::FROM_SEED) && at.0 < story.seen {
             return;
         }
         self.namespaces.at_mut(story.namespace).stirs(at);
@@ -70,20 +66,16 @@ impl Ledger {
     /// A minisocket read in place.
     pub(super) fn reading(
         &mut self,
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         substate: State,
         expires: u32,
         tell: &mut impl FnMut(&Happening),
     ) {
-        let Some(slot) = self.stories.minisocket(timer) else {
+        let Some(slot) = self.find_minisocket(minisocket) else {
             return;
         };
         let story = self.stories.at(slot);
-        // What was read may have ended since, and its address be another's.
-        if at.0 < story.born {
-            return;
-        }
         match (story.state, substate) {
             (State::FinWait2, State::TimeWait) => {
                 let then = self.date_of_step(slot, expires, at);
@@ -96,7 +88,7 @@ impl Ledger {
 
     pub(super) fn end(
         &mut self,
-        timer: Address,
+        minisocket: Identity,
         netns: Netns,
         end: End,
         tell: &mut impl FnMut(&Happening),
@@ -110,20 +102,11 @@ impl Ledger {
         if !matches!(substate, State::TimeWait | State::FinWait2) {
             return;
         }
-        let known = self
-            .stories
-            .minisocket(timer)
-            .or_else(|| self.hasten_loose(timer, tell));
-        // What stands there may be the next one at this address, found by a seed
-        // after this one's end.
-        let observed = known.is_some_and(|slot| {
-            let story = self.stories.at(slot);
-            !(story.is(flag::FROM_SEED) && at.0.saturating_add(SEED_GRACE) < story.seen)
-        });
+        let known = self.find_minisocket(minisocket);
         let slot = match known {
             Some(slot) => slot,
-            None if self.judging || self.told_twice(timer.0, at) => return,
-            None => self.admit_unseen_minisocket(timer, at, substate, expires, netns),
+            None if self.judging || self.has_just_ended(minisocket) => return,
+            None => self.admit_unseen_minisocket(minisocket, at, substate, expires, netns),
         };
         self.namespaces
             .at_mut(self.stories.at(slot).namespace)
@@ -136,7 +119,7 @@ impl Ledger {
             (State::TimeWait, State::TimeWait) => self.notice_silent_rearm(slot, expires),
             _ => {}
         }
-        self.finish(slot, &end, observed, tell);
+        self.finish(slot, &end, known.is_some(), tell);
     }
 
     /// The fixed timeout makes the expiry tell when it was armed.
@@ -145,7 +128,7 @@ impl Ledger {
         let earliest = if story.is(flag::FROM_SEED) {
             story.seen
         } else {
-            story.born
+            self.orphaned_at(slot).0
         };
         Moment(
             self.clock
@@ -166,10 +149,8 @@ impl Ledger {
     ) {
         let story = *self.stories.at(slot);
         if story.is(flag::WHOLE) {
-            self.tally
-                .orphans
-                .lives
-                .record(at.since(Moment(story.born)));
+            let began = self.orphaned_at(slot);
+            self.tally.orphans.lives.record(at.since(began));
         }
         let in_state = story.is(flag::DATED).then(|| at.since(story.since()));
         if let Some(time) = in_state {
@@ -194,6 +175,12 @@ impl Ledger {
             reason: None,
         };
         tell(&self.happening(slot, at, what));
+    }
+
+    /// When an orphan in FIN_WAIT2 became a minisocket, or was found.
+    fn orphaned_at(&self, slot: Slot) -> Moment {
+        let at = self.orphans.get(&slot).copied();
+        at.unwrap_or_else(|| self.stories.at(slot).since())
     }
 
     /// It is counted among the TIME_WAITs. `entered`: just now, rather than found.
@@ -225,11 +212,11 @@ impl Ledger {
         let (state, whole) = (story.state, story.is(flag::WHOLE));
         self.count_left(story.namespace, state);
         self.tally.transition(state, State::Close);
-        let since_then = at.since(Moment(if state == State::TimeWait {
-            story.since
+        let since_then = at.since(if state == State::TimeWait {
+            story.since()
         } else {
-            story.born
-        }));
+            self.orphaned_at(slot)
+        });
         if state == State::TimeWait {
             self.tally.time_wait_ended(end.reason);
             if whole {
@@ -260,10 +247,9 @@ impl Ledger {
         tell(&self.happening(slot, at, what));
         self.remember_closed(super::joining::Closed {
             story,
-            at,
             reason: None,
         });
-        self.bury(story.key, at);
+        self.bury(&story);
         self.dismiss(slot);
     }
 
@@ -321,7 +307,7 @@ impl Ledger {
     /// A minisocket that is told of without having been born in sight.
     fn admit_unseen_minisocket(
         &mut self,
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         state: State,
         expires: u32,
@@ -330,7 +316,7 @@ impl Ledger {
         let namespace = self.namespace(netns);
         let story = Story {
             namespace,
-            ..self.found_minisocket(timer, at, state, expires)
+            ..self.found_minisocket(minisocket, at, state, expires)
         };
         let slot = self.admit_unseen(story);
         if self.seeded && self.seeding.is_none() {
@@ -354,7 +340,7 @@ impl Ledger {
     /// The story of a minisocket that was alive before it was found at `at`.
     pub(super) fn found_minisocket(
         &self,
-        timer: Address,
+        minisocket: Identity,
         at: Moment,
         state: State,
         expires: u32,
@@ -364,15 +350,15 @@ impl Ledger {
             _ => at,
         };
         Story {
-            key: timer.0,
+            timer: minisocket.address,
             since: armed.0,
-            born: armed.0,
             seen: at.0,
             state,
             expires,
             flags: flag::MINISOCKET,
             ..Story::BLANK
         }
+        .identified(minisocket)
     }
 
     /// Everything but its state's count.

@@ -23,10 +23,10 @@ mod witness;
 
 use std::collections::VecDeque;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use self::expiries::Expiries;
-use self::joining::{Closed, Loose};
+use self::joining::Closed;
 use self::namespaces::Namespaces;
 use self::seeding::Seeding;
 use self::stories::{Slot, Stories};
@@ -34,7 +34,7 @@ use self::tally::Tally;
 use self::witness::Doubts;
 use super::clock::Clock;
 use super::destinations::Destinations;
-use super::event::{Address, Arming, Event, Lost, Moment, Netns, State, Tick, Tuple};
+use super::event::{Arming, Event, Identity, Lost, Moment, Netns, State, Tick, Tuple};
 use super::filter::Filter;
 use super::happening::{Happening, SocketId, What};
 use super::owners::{Owners, Remotes};
@@ -43,15 +43,9 @@ pub use self::report::Frame;
 pub use self::sums::Sums;
 pub use self::witness::Doubt;
 
-/// Two reports of one moment may be stamped this far apart: a step is traced
-/// before the state is stored, and a seed reads it without a lock. Nanoseconds.
+/// A step is traced before the state is stored, and a seed reads it without a lock:
+/// this close together either may have been first. Nanoseconds.
 const GRACE: u64 = 1_000_000;
-
-/// A step is traced before its state is stored, and a seed reads without a lock:
-/// this close together either may have been first. Longer would mix up sockets,
-/// because a busy host uses an address again within a tenth of a millisecond.
-/// Nanoseconds.
-const SEED_GRACE: u64 = 20_000;
 
 /// Where sockets are counted whose namespace was never told: no inode is 0.
 const UNKNOWN: Netns = Netns(0);
@@ -124,12 +118,12 @@ pub struct Ledger {
     without_port: Option<(Moment, Tuple)>,
     /// Listening sockets by namespace and port.
     listeners: FxHashMap<(u32, u16), u32>,
-    /// Minisockets in FIN_WAIT2: they may step without an event.
-    orphans: FxHashSet<Slot>,
+    /// Minisockets in FIN_WAIT2, and since when they are minisockets: they may step
+    /// without an event.
+    orphans: FxHashMap<Slot, Moment>,
     expiries: Expiries,
     /// Stories whose side is yet to be told from their ports.
     sideless: Vec<(Slot, u64)>,
-    loose: VecDeque<Loose>,
     closed: VecDeque<Closed>,
     seeding: Option<Seeding>,
     /// An event later than this comes after all that the seed could clash with.
@@ -156,10 +150,9 @@ impl Ledger {
             destinations: Destinations::new(config.limits.destinations),
             without_port: None,
             listeners: FxHashMap::default(),
-            orphans: FxHashSet::default(),
+            orphans: FxHashMap::default(),
             expiries: Expiries::new(config.tick.hz),
             sideless: Vec::new(),
-            loose: VecDeque::new(),
             closed: VecDeque::new(),
             seeding: None,
             settle_after: u64::MAX,
@@ -181,37 +174,35 @@ impl Ledger {
                 self.step(step, tell);
             }
             Event::Birth {
-                socket,
-                timer,
+                minisocket,
                 at,
-                from,
                 substate,
                 netns,
                 arming,
-                tuple,
+                ref tuple,
             } => {
                 self.pass(at, tell);
                 let birth = births::Birth {
-                    timer,
+                    minisocket,
                     at,
                     substate,
                     netns,
                     arming,
                 };
-                self.birth(socket, from, tuple.as_ref(), birth, tell);
+                self.birth(birth, tuple.as_ref(), tell);
             }
             Event::Rearm {
-                timer,
+                minisocket,
                 at,
                 substate,
                 arming,
                 netns,
             } => {
                 self.pass(at, tell);
-                self.rearm(timer, at, substate, arming, netns, tell);
+                self.rearm(minisocket, at, substate, arming, netns, tell);
             }
             Event::End {
-                timer,
+                minisocket,
                 at,
                 substate,
                 reason,
@@ -227,7 +218,7 @@ impl Ledger {
                     expires,
                     pid,
                 };
-                self.end(timer, netns, end, tell);
+                self.end(minisocket, netns, end, tell);
             }
             Event::Process {
                 pid,
@@ -239,32 +230,19 @@ impl Ledger {
             }
             Event::Seed(ref seed) => self.seed(seed),
             Event::Reading {
-                timer,
+                minisocket,
                 at,
                 substate,
                 expires,
             } => {
-                self.reading(timer, at, substate, expires, tell);
+                self.reading(minisocket, at, substate, expires, tell);
             }
-            Event::Requests { netns, born, died } => {
+            Event::HalfOpen { netns, now } => {
                 if !self.judging {
+                    let initial = !self.seeded && !self.has_read_all();
                     let namespace = self.namespace(netns);
-                    self.namespaces.at_mut(namespace).requests.moved(born, died);
-                }
-            }
-            Event::SeedRequests {
-                netns,
-                found,
-                born,
-                died,
-                exact,
-            } => {
-                if !self.judging {
-                    let initial = !self.seeded;
-                    let namespace = self.namespace(netns);
-                    let requests = &mut self.namespaces.at_mut(namespace).requests;
-                    let wrong = requests.anchor(found, born, died, exact, initial);
-                    self.found_wrong(wrong);
+                    let half_open = &mut self.namespaces.at_mut(namespace).half_open;
+                    half_open.read(now, initial);
                 }
             }
             Event::Namespace { netns, ref facts } => {
@@ -282,11 +260,11 @@ impl Ledger {
         }
     }
 
-    /// Timers of the minisockets that may have stepped to TIME_WAIT in silence.
-    pub fn undecided(&self) -> impl Iterator<Item = Address> + '_ {
+    /// The minisockets that may have stepped to TIME_WAIT in silence.
+    pub fn undecided(&self) -> impl Iterator<Item = Identity> + '_ {
         self.orphans
-            .iter()
-            .map(|&slot| Address(self.stories.at(slot).key))
+            .keys()
+            .map(|&slot| self.stories.at(slot).identity())
     }
 
     /// Whether events came from a namespace that nobody has described yet.
@@ -318,16 +296,11 @@ impl Ledger {
         if at.0 > self.settle_after {
             self.settle_seed(tell);
         }
-        if !self.loose.is_empty() {
-            self.settle_loose(at, tell);
-        }
     }
 
-    /// Time has come to `at`, and nothing from before is on its way any more:
-    /// what waited for that is settled, and what was found wrong is judged.
-    pub fn settle(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
+    /// Nothing is on its way any more: what waited for that is settled, and what was found wrong is judged.
+    pub fn settle(&mut self, tell: &mut impl FnMut(&Happening)) {
         self.settle_seed(tell);
-        self.settle_loose(at, tell);
         self.judge();
     }
 

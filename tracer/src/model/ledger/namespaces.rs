@@ -1,5 +1,5 @@
 //! Network namespaces: their counts, what is known of them, and the gauge of
-//! half-open requests, which the kernel side keeps rather than sends.
+//! half-open requests, which is read and not made up of events.
 
 use rustc_hash::FxHashMap;
 
@@ -18,7 +18,7 @@ pub(super) struct Namespace {
     /// Live, of both kinds.
     pub(super) minisockets: u64,
     pub(super) full_sockets: u64,
-    pub(super) requests: Requests,
+    pub(super) half_open: HalfOpen,
     pub(super) last_event: Moment,
     /// When the kernel's counters were asked for last, and between what the
     /// gauges were at each event from then on: the answer is one of those figures.
@@ -90,74 +90,29 @@ impl Span {
     }
 }
 
-/// Half-open requests: `now = seeded + entered − left`.
+/// Half-open requests, as the namespace's listeners count them: `now = seeded +
+/// entered − left`. What came and went between two readings is in none of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Requests {
+pub(super) struct HalfOpen {
     pub(super) seeded: u64,
     pub(super) entered: u64,
     pub(super) left: u64,
-    /// What the kernel side has counted since the attach.
-    born: u64,
-    died: u64,
-    anchored: bool,
-    /// The count moved while it was anchored.
-    pub(super) inexact: bool,
 }
 
-impl Requests {
-    /// The kernel side's cumulative counts stand there now.
-    pub(super) fn moved(&mut self, born: u64, died: u64) {
-        self.entered += born.saturating_sub(self.born);
-        // A retransmission takes a request for dead and, microseconds later,
-        // takes that back.
-        self.left = (self.left + died).saturating_sub(self.died);
-        (self.born, self.died) = (born, died);
-        // A request from before the attach went before it was anchored.
-        self.seeded = self.seeded.max(self.left.saturating_sub(self.entered));
-    }
-
-    /// A seed found `found` of them. Returns by how many an exact count was wrong.
-    pub(super) fn anchor(
-        &mut self,
-        found: u64,
-        born: u64,
-        died: u64,
-        exact: bool,
-        initial: bool,
-    ) -> u64 {
-        if !exact && self.anchored {
-            // An exact anchor is better than this one; the next quiet moment tells.
-            return 0;
-        }
-        let was_exact = self.anchored && !self.inexact;
-        // Between the dump and now the counts may have gone on.
-        let (ahead_born, ahead_died) = (
-            self.born.saturating_sub(born),
-            self.died.saturating_sub(died),
-        );
-        self.moved(born.max(self.born), died.max(self.died));
-        let wanted = (found + ahead_born).saturating_sub(ahead_died);
-        let now = self.now();
-        if wanted > now {
-            if initial || !self.anchored {
-                self.seeded += wanted - now;
-            } else {
-                self.entered += wanted - now;
-            }
+impl HalfOpen {
+    /// There are so many now; `initial`: and were before the run began.
+    pub(super) fn read(&mut self, now: u64, initial: bool) {
+        let before = self.now();
+        *(if initial {
+            &mut self.seeded
         } else {
-            self.left += now - wanted;
-        }
-        self.anchored = true;
-        self.inexact = !exact;
-        if was_exact && exact {
-            wanted.abs_diff(now)
-        } else {
-            0
-        }
+            &mut self.entered
+        }) += now.saturating_sub(before);
+        self.left += before.saturating_sub(now);
     }
 
     pub(super) fn now(&self) -> u64 {
-        (self.seeded + self.entered).saturating_sub(self.left)
+        self.seeded + self.entered - self.left
     }
 }
 
@@ -218,9 +173,9 @@ impl Namespaces {
                 .0
                 .saturating_sub(it.last_event.0.max(it.testimony.heard.0))
                 > FORGET_AFTER;
-            // The kernel side goes on telling of the requests it has counted there.
-            let asked = it.requests.seeded + it.requests.entered + it.requests.left > 0;
-            let empty = it.minisockets == 0 && it.full_sockets == 0 && !asked;
+            // What it has counted of them would be forgotten with it.
+            let half_open = it.half_open.seeded + it.half_open.entered > 0;
+            let empty = it.minisockets == 0 && it.full_sockets == 0 && !half_open;
             if !(silent && empty && it.counts.is_empty())
                 || self.by_inode.get(&it.netns) != Some(&index)
             {
@@ -252,10 +207,7 @@ impl Namespaces {
             counts: Counts::default(),
             minisockets: 0,
             full_sockets: 0,
-            requests: Requests {
-                anchored: newborn,
-                ..Requests::default()
-            },
+            half_open: HalfOpen::default(),
             last_event: Moment(0),
             asked: Moment(u64::MAX),
             minisockets_since: None,
@@ -282,41 +234,19 @@ impl Namespaces {
 
 #[cfg(test)]
 mod tests {
-    use super::Requests;
+    use super::HalfOpen;
 
     #[test]
-    fn the_gauge_is_what_was_found_and_what_came_and_went() {
-        let mut requests = Requests::default();
-        requests.moved(10, 9);
-        requests.anchor(4, 12, 10, true, true);
-        requests.moved(15, 11);
-        assert_eq!(requests.now(), 6);
+    fn what_is_read_is_what_was_there_and_came_and_went() {
+        let mut half_open = HalfOpen::default();
+        half_open.read(3, true);
+        half_open.read(5, false);
+        half_open.read(1, false);
+        half_open.read(1, false);
         assert_eq!(
-            (requests.seeded, requests.entered, requests.left),
-            (2, 15, 11)
+            (half_open.seeded, half_open.entered, half_open.left),
+            (3, 2, 4)
         );
-    }
-
-    #[test]
-    fn requests_from_before_the_attach_may_go_before_they_are_found() {
-        let mut requests = Requests::default();
-        requests.moved(0, 3);
-        assert_eq!(requests.now(), 0);
-        requests.anchor(2, 0, 3, true, true);
-        assert_eq!((requests.now(), requests.seeded), (2, 5));
-    }
-
-    #[test]
-    fn an_inexact_anchor_is_put_right_by_an_exact_one_without_blame() {
-        let mut requests = Requests::default();
-        requests.anchor(7, 0, 0, false, true);
-        assert!(requests.inexact);
-        assert_eq!(requests.anchor(5, 1, 0, true, false), 0);
-        assert_eq!((requests.now(), requests.inexact), (5, false));
-        assert_eq!(
-            requests.anchor(6, 1, 0, true, false),
-            1,
-            "an exact count that was wrong is a finding"
-        );
+        assert_eq!(half_open.now(), 1);
     }
 }

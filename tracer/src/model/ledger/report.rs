@@ -8,7 +8,7 @@ use super::super::snapshot::{
     Owner, Remote, SCHEMA, Scope, Snapshot, States, TimeWait, Timer, Transition, WithoutPort,
 };
 use super::Ledger;
-use super::namespaces::Requests;
+use super::namespaces::HalfOpen;
 use super::tally::end_name;
 
 /// What a snapshot says that the ledger cannot know.
@@ -113,7 +113,8 @@ impl Ledger {
             namespaces: self.listed_namespaces(frame.at),
             lost: Lost {
                 ring: self.lost.ring,
-                map: self.lost.map,
+                // Part of the format; no map is left that could be full.
+                map: 0,
                 recursion: self.lost.recursion,
                 unseen: self.doubts.unseen,
             },
@@ -132,7 +133,7 @@ impl Ledger {
     fn states(&self) -> States {
         let mut states = self.tally.states.rendered();
         for namespace in self.namespaces.iter() {
-            add_requests(&mut states, &namespace.requests);
+            add_half_open(&mut states, &namespace.half_open);
         }
         states
     }
@@ -235,11 +236,11 @@ impl Ledger {
             .filter(|namespace| {
                 let stirring = namespace.last_event.0 > 0
                     && at.0 <= namespace.last_event.0.saturating_add(LISTED_FOR);
-                stirring || !namespace.counts.is_empty() || namespace.requests.now() > 0
+                stirring || !namespace.counts.is_empty() || namespace.half_open.now() > 0
             })
             .map(|namespace| {
                 let mut states = namespace.counts.rendered();
-                add_requests(&mut states, &namespace.requests);
+                add_half_open(&mut states, &namespace.half_open);
                 let name = namespace
                     .facts
                     .as_ref()
@@ -257,7 +258,7 @@ impl Ledger {
 }
 
 /// `ss` and netstat list half-open requests as SYN_RECV.
-fn add_requests(states: &mut States, requests: &Requests) {
+fn add_half_open(states: &mut States, half_open: &HalfOpen) {
     let place = State::COUNTED
         .iter()
         .position(|&state| state == State::SynRecv);
@@ -268,10 +269,10 @@ fn add_requests(states: &mut States, requests: &Requests) {
         left,
     }) = place.map(|place| &mut states.0[place])
     {
-        *seeded += requests.seeded;
-        *entered += requests.entered;
-        *left += requests.left;
-        *now += requests.now();
+        *seeded += half_open.seeded;
+        *entered += half_open.entered;
+        *left += half_open.left;
+        *now += half_open.now();
     }
 }
 

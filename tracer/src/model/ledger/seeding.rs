@@ -6,12 +6,10 @@
 //! until the events of that time have passed: only then is it known what was
 //! wrong and what was merely on its way.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::super::destinations::NOWHERE;
-use super::super::event::{Moment, Netns, Seed, State, Tuple};
-use super::super::happening::{Happening, Side};
-use super::super::owners::NOBODY;
+use super::super::event::{Address, Moment, Netns, Seed, State};
+use super::super::happening::Happening;
 use super::births::Birth;
 use super::stories::{Slot, Story, flag};
 use super::{Arming, GRACE, Ledger, Lost};
@@ -31,27 +29,26 @@ pub(super) struct Seeding {
     ended: bool,
     /// What was lost when it began.
     lost: Lost,
-    /// Objects that ended since it began, by address.
-    tombs: FxHashMap<u64, Moment>,
+    /// Who ended since it began: by cookie or address, and timer.
+    tombstones: FxHashSet<(u64, Address)>,
     /// What the ledger disagrees with, so far.
     disagreements: Vec<Seed>,
     /// Namespaces that were not read, by index.
-    unread: FxHashMap<u32, Unread>,
-}
-
-/// Why a namespace was not read: what was not found there may live all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unread {
-    /// It is there, and cannot be entered.
-    Closed,
-    /// Nothing leads there any more. The kernel ends its minisockets in its own
-    /// time, and tells of it.
-    Ended,
+    unread: FxHashSet<u32>,
 }
 
 impl Seeding {
     pub(super) fn began(&self) -> Moment {
         self.began
+    }
+
+    fn has_tombstone(&self, seed: &Seed) -> bool {
+        let story = Story::BLANK.identified(seed.socket);
+        let timer = match seed.timer_expires {
+            Some(_) => seed.socket.address,
+            None => Address(0),
+        };
+        self.tombstones.contains(&(story.key, timer))
     }
 }
 
@@ -59,7 +56,7 @@ impl Ledger {
     /// Stock is being taken from here on; the first time it is the initial
     /// seed, later it is a resync. The counts of losses should be fresh.
     pub fn begin_seed(&mut self, at: Moment, tell: &mut impl FnMut(&Happening)) {
-        self.settle(Moment(u64::MAX), tell);
+        self.settle(tell);
         if self.seeding.is_some() {
             // One that never ended says nothing about what is gone.
             self.forget_marks();
@@ -70,9 +67,9 @@ impl Ledger {
             initial: !self.seeded,
             ended: false,
             lost: self.lost,
-            tombs: FxHashMap::default(),
+            tombstones: FxHashSet::default(),
             disagreements: Vec::new(),
-            unread: FxHashMap::default(),
+            unread: FxHashSet::default(),
         });
     }
 
@@ -90,19 +87,9 @@ impl Ledger {
     /// The seed that runs could not read this namespace to its end, though it is
     /// there: its sockets are left as they were known.
     pub fn passed_over(&mut self, netns: Netns) {
-        self.was_not_read(netns, Unread::Closed);
-    }
-
-    /// The seed that runs knows of no way into this namespace: its minisockets
-    /// are left until their time is over.
-    pub fn out_of_reach(&mut self, netns: Netns) {
-        self.was_not_read(netns, Unread::Ended);
-    }
-
-    fn was_not_read(&mut self, netns: Netns, why: Unread) {
         let index = self.namespace(netns);
         if let Some(seeding) = &mut self.seeding {
-            seeding.unread.insert(index, why);
+            seeding.unread.insert(index);
         }
     }
 
@@ -119,7 +106,7 @@ impl Ledger {
         }
         let initial = self.seeding.as_ref().is_none_or(|seeding| seeding.initial);
         let Some(slot) = self.seeded_slot(seed) else {
-            if self.buried_since(seed) {
+            if self.has_ended_since(seed) {
                 return;
             }
             if !initial {
@@ -129,12 +116,11 @@ impl Ledger {
             }
             return;
         };
-        let same_socket = self.may_be(slot, seed);
         let story = self.stories.at_mut(slot);
         story.set(flag::FOUND, true);
         let (known, agrees, older) = (
             story.is(flag::TUPLE),
-            same_socket && story.state == seed.state,
+            story.state == seed.state,
             story.seen <= seed.at.0,
         );
         if !known {
@@ -150,12 +136,11 @@ impl Ledger {
         }
     }
 
-    /// The object at this address ended; a seed of it that comes later, or came
-    /// earlier, is of the past.
+    /// It has ended: a seed that found it, or is about to, is of the past.
     #[inline(always)]
-    pub(super) fn bury(&mut self, key: u64, at: Moment) {
+    pub(super) fn bury(&mut self, story: &Story) {
         if let Some(seeding) = &mut self.seeding {
-            seeding.tombs.insert(key, at);
+            seeding.tombstones.insert((story.key, story.timer));
         }
     }
 
@@ -171,10 +156,9 @@ impl Ledger {
         let mut wrong = 0;
         let mut found = Vec::new();
         for seed in &seeding.disagreements {
-            let tomb = seeding.tombs.get(&seed.address.0);
             match self.seeded_slot(seed) {
                 Some(slot) => wrong += u64::from(self.correct(slot, seed, tell)),
-                None if tomb.is_some_and(|at| at.0.saturating_add(GRACE) >= seed.at.0) => {}
+                None if seeding.has_tombstone(seed) => {}
                 None => found.push(*seed),
             }
         }
@@ -199,29 +183,40 @@ impl Ledger {
         }
     }
 
-    fn seeded_slot(&self, seed: &Seed) -> Option<Slot> {
-        if seed.timer_expires.is_some() {
-            self.stories.minisocket(seed.address)
+    /// The story of a socket that a seed found. One without a cookie is the one
+    /// without a cookie at its address; one that has been given a cookie since is
+    /// still there, if its ends are the same.
+    fn seeded_slot(&mut self, seed: &Seed) -> Option<Slot> {
+        let minisocket = seed.timer_expires.is_some();
+        let known = if minisocket {
+            self.stories.minisocket(seed.socket)
         } else {
-            self.stories.full(seed.address)
+            self.stories.full(seed.socket)
+        };
+        if known.is_some() || seed.socket.cookie == 0 {
+            return known;
         }
-    }
-
-    /// Whether the story at a seed's address is of that socket, as far as the
-    /// ports tell.
-    fn may_be(&self, slot: Slot, seed: &Seed) -> bool {
-        self.tuple(slot).is_none_or(|tuple| {
+        let slot = self.stories.by_address(seed.socket.address, minisocket)?;
+        let same = self.tuple(slot).is_none_or(|tuple| {
             tuple.local_port == 0
                 || (tuple.local_port, tuple.remote_port)
                     == (seed.tuple.local_port, seed.tuple.remote_port)
-        })
+        });
+        if !same {
+            return None;
+        }
+        self.stories.identify(slot, seed.socket.cookie);
+        Some(slot)
     }
 
-    fn buried_since(&self, seed: &Seed) -> bool {
-        self.seeding
-            .as_ref()
-            .and_then(|seeding| seeding.tombs.get(&seed.address.0))
-            .is_some_and(|at| at.0.saturating_add(GRACE) >= seed.at.0)
+    /// The seed that runs has nothing more to find.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.seeding.as_ref().is_some_and(|seeding| seeding.ended)
+    }
+
+    fn has_ended_since(&self, seed: &Seed) -> bool {
+        let seeding = self.seeding.as_ref();
+        seeding.is_some_and(|seeding| seeding.has_tombstone(seed))
     }
 
     fn disagree(&mut self, seed: &Seed) {
@@ -235,13 +230,12 @@ impl Ledger {
     fn count_seed(&mut self, seed: &Seed, seeded: bool) -> Slot {
         let namespace = self.namespace(seed.tuple.netns);
         let mut story = match seed.timer_expires {
-            Some(expires) => self.found_minisocket(seed.address, seed.at, seed.state, expires),
+            Some(expires) => self.found_minisocket(seed.socket, seed.at, seed.state, expires),
             None => Story {
-                key: seed.address.0,
                 since: seed.at.0,
                 seen: seed.at.0,
                 state: seed.state,
-                ..Story::BLANK
+                ..Story::BLANK.identified(seed.socket)
             },
         };
         story.namespace = namespace;
@@ -271,26 +265,13 @@ impl Ledger {
         if story.seen.saturating_add(GRACE) > seed.at.0 {
             return false;
         }
-        if !self.may_be(slot, seed) {
-            if seed
-                .timer_expires
-                .is_some_and(|expires| expires.abs_diff(story.expires) <= 1)
-            {
-                self.mistook(slot, seed);
-                return true;
-            }
-            // The address was given to another: an end and a beginning went unseen.
-            self.vanish(slot);
-            self.count_seed(seed, false);
-            return true;
-        }
         if story.state == seed.state {
             return false;
         }
         if let Some(expires) = seed.timer_expires {
             if story.state == State::FinWait2 {
                 // The silent step: nothing was missed, it makes no event.
-                self.reading(seed.address, seed.at, seed.state, expires, tell);
+                self.reading(seed.socket, seed.at, seed.state, expires, tell);
                 return false;
             }
             self.vanish(slot);
@@ -309,27 +290,6 @@ impl Ledger {
         true
     }
 
-    /// The birth of this minisocket was seen, for it is armed to the jiffy as it
-    /// was then. But its full socket had been given the address of one whose end
-    /// went unseen, and was taken for that one.
-    fn mistook(&mut self, slot: Slot, seed: &Seed) {
-        let story = *self.stories.at(slot);
-        if story.destination != NOWHERE {
-            if story.state == State::TimeWait {
-                self.destinations.time_wait(story.destination, false);
-            }
-            self.destinations.release(story.destination);
-        }
-        self.own(slot, NOBODY);
-        self.give_side(slot, Side::Unknown);
-        let story = self.stories.at_mut(slot);
-        story.destination = NOWHERE;
-        story.local_port = 0;
-        story.set_tuple(&seed.tuple);
-        story.seen = seed.at.0;
-        self.sideless.push((slot, story.id));
-    }
-
     fn forget_marks(&mut self) {
         let slots: Vec<Slot> = self.stories.slots().collect();
         for slot in slots {
@@ -341,7 +301,6 @@ impl Ledger {
     fn not_found(&mut self, seeding: &Seeding) -> Vec<Slot> {
         let slots: Vec<Slot> = self.stories.slots().collect();
         let mut gone = Vec::new();
-        let overdue = self.overdue_before(seeding.began);
         for slot in slots {
             let story = self.stories.at_mut(slot);
             // A connect is traced before it has searched its port, and only then
@@ -351,14 +310,7 @@ impl Ledger {
             } else {
                 GRACE
             };
-            let looked_for = match seeding.unread.get(&story.namespace) {
-                None => true,
-                Some(Unread::Closed) => false,
-                Some(Unread::Ended) => {
-                    let left = story.expires.wrapping_sub(overdue) as i32;
-                    !story.is(flag::MINISOCKET) || left < 0
-                }
-            };
+            let looked_for = !seeding.unread.contains(&story.namespace);
             if looked_for
                 && !story.is(flag::FOUND)
                 && story.seen.saturating_add(margin) < seeding.began.0
@@ -371,7 +323,7 @@ impl Ledger {
     }
 
     /// Sockets that are gone go, sockets that were found come; a full socket
-    /// that went and a minisocket of its tuple that came are one story.
+    /// that went and a minisocket of its cookie that came are one story.
     fn replace(
         &mut self,
         gone: Vec<Slot>,
@@ -379,29 +331,27 @@ impl Ledger {
         tell: &mut impl FnMut(&Happening),
     ) -> u64 {
         let mut wrong = 0;
-        let mut births: FxHashMap<Tuple, Seed> = FxHashMap::default();
+        let mut births: FxHashMap<u64, Seed> = FxHashMap::default();
         let mut others = Vec::new();
         for seed in found {
-            if seed.timer_expires.is_none() || births.contains_key(&seed.tuple) {
+            let cookie = seed.socket.cookie;
+            if seed.timer_expires.is_none() || cookie == 0 || births.contains_key(&cookie) {
                 others.push(seed);
             } else {
-                births.insert(seed.tuple, seed);
+                births.insert(cookie, seed);
             }
         }
         for slot in gone {
             wrong += 1;
-            let full = !self.stories.at(slot).is(flag::MINISOCKET);
-            let birth = self
-                .tuple(slot)
-                .filter(|_| full)
-                .and_then(|tuple| births.remove(&tuple));
-            match birth {
+            let story = self.stories.at(slot);
+            let full = !story.is(flag::MINISOCKET) && !story.is(flag::BY_ADDRESS);
+            match births.remove(&story.key).filter(|_| full) {
                 Some(seed) => self.went_on(slot, &seed, tell),
                 None => self.vanish(slot),
             }
         }
         others.extend(births.into_values());
-        others.sort_by_key(|seed| (seed.at, seed.address));
+        others.sort_by_key(|seed| (seed.at, seed.socket.address));
         // Whose they are, a seed does not tell.
         others.retain(|_| !self.by_process);
         for seed in others {
@@ -419,11 +369,11 @@ impl Ledger {
     fn went_on(&mut self, slot: Slot, seed: &Seed, tell: &mut impl FnMut(&Happening)) {
         let expires = seed.timer_expires.unwrap_or_default();
         let earliest = self.stories.at(slot).since;
-        let found = self.found_minisocket(seed.address, seed.at, seed.state, expires);
+        let found = self.found_minisocket(seed.socket, seed.at, seed.state, expires);
         let at = Moment(found.since.max(earliest).min(seed.at.0.max(earliest)));
         let timeout = expires.wrapping_sub(self.clock.jiffies_at(at));
         let birth = Birth {
-            timer: seed.address,
+            minisocket: seed.socket,
             at,
             substate: seed.state,
             netns: seed.tuple.netns,

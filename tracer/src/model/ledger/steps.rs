@@ -3,10 +3,9 @@
 use super::super::event::{Moment, State, Step};
 use super::super::happening::{CloseReason, Happening, Side, What};
 use super::super::owners::NOBODY;
-use super::births::Birth;
 use super::joining::Closed;
 use super::stories::{Slot, Story, flag};
-use super::{Ledger, SEED_GRACE, UNKNOWN};
+use super::{GRACE, Ledger, UNKNOWN};
 
 /// The kernel's errno, as `sk_err` has it.
 mod errno {
@@ -31,18 +30,17 @@ impl Ledger {
         if from == to || from == State::TimeWait || to == State::TimeWait {
             return;
         }
-        let Some(slot) = self.stories.full(step.socket) else {
-            self.step_of_stranger(step, from, to, tell);
+        let Some(slot) = self.full_socket(step, from, to) else {
+            self.step_of_unknown(step, from, to, tell);
             return;
         };
         let &Story {
             state, seen, flags, ..
         } = self.stories.at(slot);
         if flags & flag::FROM_SEED != 0 {
-            let before =
-                step.at.0.saturating_add(SEED_GRACE) < seen || step.at.0 <= seen && state != from;
-            let around = step.at.0 <= seen.saturating_add(SEED_GRACE);
-            if before || around && state == to {
+            let before = step.at.0 <= seen && state != from;
+            let around = step.at.0 <= seen.saturating_add(GRACE) && state == to;
+            if before || around {
                 self.adopt(slot, step, from, to);
                 return;
             }
@@ -50,14 +48,35 @@ impl Ledger {
         if state == from {
             self.advance(slot, to, step, tell);
         } else if begins(from, to) {
-            // The address was given to another socket: an end went unseen.
+            // Its last step went unseen, and it connects anew.
             self.vanish(slot);
             self.mismatched(step.at);
-            self.step_of_stranger(step, from, to, tell);
+            self.step_of_unknown(step, from, to, tell);
         } else if state != to {
             self.mismatched(step.at);
             self.advance(slot, to, step, tell);
         }
+    }
+
+    /// The full socket that steps: by its cookie, or by its address if it had
+    /// none when it was heard of last.
+    #[inline(always)]
+    fn full_socket(&mut self, step: &Step, from: State, to: State) -> Option<Slot> {
+        if let Some(slot) = self.stories.full(step.socket) {
+            return Some(slot);
+        }
+        if step.socket.cookie == 0 {
+            return None;
+        }
+        let slot = self.stories.by_address(step.socket.address, false)?;
+        if begins(from, to) {
+            // Its end went unseen: who begins there is another.
+            self.vanish(slot);
+            self.mismatched(step.at);
+            return None;
+        }
+        self.stories.identify(slot, step.socket.cookie);
+        Some(slot)
     }
 
     /// A step that the seed of this socket shows already: it only says who and when.
@@ -79,7 +98,7 @@ impl Ledger {
     }
 
     /// The first that is heard of a socket.
-    fn step_of_stranger(
+    fn step_of_unknown(
         &mut self,
         step: &Step,
         from: State,
@@ -102,20 +121,17 @@ impl Ledger {
             None => !self.judging,
         };
         if !admitted
-            || !first
-                && (self.judging && self.seeding.is_none()
-                    || self.told_twice(step.socket.0, step.at))
+            || !first && (self.judging && self.seeding.is_none() || self.has_gone(step, to))
         {
             return;
         }
         let namespace = self.namespace(step.tuple.map_or(UNKNOWN, |tuple| tuple.netns));
         let mut story = Story {
-            key: step.socket.0,
             namespace,
             since: step.at.0,
             seen: step.at.0,
             state: if first { to } else { from },
-            ..Story::BLANK
+            ..Story::BLANK.identified(step.socket)
         };
         if let Some(tuple) = &step.tuple {
             story.set_tuple(tuple);
@@ -143,6 +159,13 @@ impl Ledger {
             let slot = self.admit_unseen(story);
             self.advance(slot, to, step, tell);
         }
+    }
+
+    /// Whether this step says only that a socket closes which has closed, or has gone
+    /// on as a minisocket.
+    fn has_gone(&self, step: &Step, to: State) -> bool {
+        self.has_just_closed(step.socket)
+            || to == State::Close && self.stories.has_minisocket_of(step.socket.cookie)
     }
 
     /// A story that began unseen counts as seeded; after the initial seed is
@@ -246,13 +269,6 @@ impl Ledger {
         let story = *self.stories.at(slot);
         let from = story.state;
         let waits = matches!(from, State::FinWait1 | State::FinWait2 | State::Closing);
-        if waits
-            && !self.loose.is_empty()
-            && let Some(loose) = self.take_loose(slot)
-        {
-            self.become_minisocket(slot, loose, tell);
-            return;
-        }
         let reason = self.close_reason(&story, step);
         if waits && step.error == 0 && !step.linger2_negative && from != State::FinWait1 {
             let namespace = self.namespaces.at_mut(story.namespace);
@@ -282,10 +298,9 @@ impl Ledger {
         tell(&self.happening(slot, step.at, what));
         self.remember_closed(Closed {
             story,
-            at: step.at,
             reason: waits.then_some(reason),
         });
-        self.bury(story.key, step.at);
+        self.bury(&story);
         self.dismiss(slot);
     }
 
@@ -319,44 +334,6 @@ impl Ledger {
         namespace.facts.as_ref().is_some_and(|facts| {
             namespace.minisockets.saturating_add(FULL_WITHIN) >= facts.max_tw_buckets
         })
-    }
-
-    /// A birth whose full socket was never heard of.
-    pub(super) fn birth_of_stranger(
-        &mut self,
-        socket: super::Address,
-        from: Option<State>,
-        tuple: Option<&super::Tuple>,
-        birth: Birth,
-        tell: &mut impl FnMut(&Happening),
-    ) {
-        let from = from.map_or(State::FinWait2, of_full_socket);
-        let admitted = match tuple {
-            Some(tuple) => {
-                self.config.filter.admits(tuple)
-                    && (!self.judging || self.seeding.is_some() && !self.by_process)
-            }
-            None => !self.judging,
-        };
-        if !admitted || matches!(from, State::TimeWait | State::Close) {
-            return;
-        }
-        let namespace = self.namespace(birth.netns);
-        let at = birth.at.0;
-        let mut story = Story {
-            key: socket.0,
-            namespace,
-            since: at,
-            seen: at,
-            state: from,
-            ..Story::BLANK
-        };
-        if let Some(tuple) = tuple {
-            story.set_tuple(tuple);
-        }
-        let slot = self.admit_unseen(story);
-        self.saw_birth(slot, birth.at);
-        self.become_minisocket(slot, birth, tell);
     }
 }
 

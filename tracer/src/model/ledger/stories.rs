@@ -1,14 +1,13 @@
-//! Live sockets, one compact story each, found by kernel address.
+//! Live sockets, one compact story each, found by their cookies.
 //!
 //! A slab in chunks (it never moves, it grows by 96 KB) and two indices into
-//! it: full sockets by their own address, minisockets by their timer's. A
-//! birth moves a story from one to the other. A story takes 96 bytes, and at
-//! the emptiest an index takes 11.5 more: within the budget of 128 for a
-//! TIME_WAIT. It counts nothing and knows no rule.
+//! it: full sockets, and minisockets. A birth moves a story from one to the
+//! other. A story takes 96 bytes, and at the emptiest an index takes 11.5 more:
+//! within the budget of 128 for a TIME_WAIT. It counts nothing and knows no rule.
 
 use hashbrown::HashTable;
 
-use super::super::event::{Address, Family, Moment, Netns, State, Tuple};
+use super::super::event::{Address, Family, Identity, Moment, Netns, State, Tuple};
 use super::super::happening::Side;
 use super::super::{destinations, owners};
 
@@ -19,7 +18,7 @@ pub(super) type Slot = u32;
 
 /// What is known about a story, one bit each.
 pub(super) mod flag {
-    /// It goes on as a minisocket; its key is the timer's address.
+    /// It goes on as a minisocket.
     pub(in super::super) const MINISOCKET: u16 = 1;
     /// Its addresses are known.
     pub(in super::super) const TUPLE: u16 = 1 << 1;
@@ -38,18 +37,22 @@ pub(super) mod flag {
     pub(in super::super) const SERVER: u16 = 1 << 9;
     /// It listens, and its port stands in the table of listeners.
     pub(in super::super) const LISTED: u16 = 1 << 10;
+    /// It has no cookie: its key is its address.
+    pub(in super::super) const BY_ADDRESS: u16 = 1 << 11;
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Story {
+    /// Its cookie, or its address ([`flag::BY_ADDRESS`]).
     pub(super) key: u64,
     pub(super) id: u64,
     pub(super) local: [u8; 16],
     pub(super) remote: [u8; 16],
     /// When it entered its state; a seeded TIME_WAIT: when it was last armed.
     pub(super) since: u64,
-    /// When it became a minisocket.
-    pub(super) born: u64,
+    /// Minisockets: the address of its timer. A socket that connects anew has the
+    /// cookie that it had, so the two together tell its minisockets apart.
+    pub(super) timer: Address,
     /// When it was last heard of.
     pub(super) seen: u64,
     /// Minisockets: what the timer was last known to be set to.
@@ -74,7 +77,7 @@ impl Story {
         local: [0; 16],
         remote: [0; 16],
         since: 0,
-        born: 0,
+        timer: Address(0),
         seen: 0,
         expires: 0,
         owner: owners::NOBODY,
@@ -153,6 +156,42 @@ impl Story {
     pub(super) fn since(&self) -> Moment {
         Moment(self.since)
     }
+
+    /// What this identity is called by here.
+    pub(super) fn identified(self, identity: Identity) -> Story {
+        let mut story = self;
+        story.set(flag::BY_ADDRESS, identity.cookie == 0);
+        story.key = match identity.cookie {
+            0 => identity.address.0,
+            cookie => cookie,
+        };
+        story
+    }
+
+    /// Of a minisocket.
+    pub(super) fn identity(&self) -> Identity {
+        Identity {
+            cookie: if self.is(flag::BY_ADDRESS) {
+                0
+            } else {
+                self.key
+            },
+            address: self.timer,
+        }
+    }
+
+    fn is_full(&self, identity: Identity) -> bool {
+        if identity.cookie == 0 {
+            self.is(flag::BY_ADDRESS) && self.key == identity.address.0
+        } else {
+            !self.is(flag::BY_ADDRESS) && self.key == identity.cookie
+        }
+    }
+
+    /// Whether it is this one, a minisocket; both have their kind of key.
+    pub(super) fn is_minisocket(&self, identity: Identity) -> bool {
+        self.is_full(identity) && self.timer == identity.address
+    }
 }
 
 #[derive(Debug)]
@@ -163,6 +202,8 @@ pub(super) struct Stories {
     used: u32,
     full: HashTable<Slot>,
     minisockets: HashTable<Slot>,
+    /// How many have no cookie.
+    by_address: usize,
     next_id: u64,
 }
 
@@ -174,6 +215,7 @@ impl Stories {
             used: 0,
             full: HashTable::new(),
             minisockets: HashTable::new(),
+            by_address: 0,
             next_id: 1,
         }
     }
@@ -189,17 +231,55 @@ impl Stories {
     }
 
     #[inline]
-    pub(super) fn full(&self, socket: Address) -> Option<Slot> {
+    pub(super) fn full(&self, socket: Identity) -> Option<Slot> {
         self.full
-            .find(mixed(socket.0), |&slot| self.at(slot).key == socket.0)
+            .find(hash_of(socket), |&slot| self.at(slot).is_full(socket))
             .copied()
     }
 
     #[inline]
-    pub(super) fn minisocket(&self, timer: Address) -> Option<Slot> {
+    pub(super) fn minisocket(&self, minisocket: Identity) -> Option<Slot> {
         self.minisockets
-            .find(mixed(timer.0), |&slot| self.at(slot).key == timer.0)
+            .find(hash_of(minisocket), |&slot| {
+                self.at(slot).is_minisocket(minisocket)
+            })
             .copied()
+    }
+
+    /// Whether the full socket of this cookie has gone on as a minisocket.
+    pub(super) fn has_minisocket_of(&self, cookie: u64) -> bool {
+        let of = |&slot: &Slot| {
+            let story = self.at(slot);
+            story.key == cookie && !story.is(flag::BY_ADDRESS)
+        };
+        self.minisockets.find(mixed(cookie), of).is_some()
+    }
+
+    /// The one at this address that is known by nothing else; asked of an event
+    /// with a cookie that is new here.
+    pub(super) fn by_address(&self, address: Address, minisocket: bool) -> Option<Slot> {
+        if self.by_address == 0 {
+            return None;
+        }
+        let index = if minisocket {
+            &self.minisockets
+        } else {
+            &self.full
+        };
+        let is_here = |&slot: &Slot| {
+            let story = self.at(slot);
+            story.is(flag::BY_ADDRESS) && story.key == address.0
+        };
+        index.find(mixed(address.0), is_here).copied()
+    }
+
+    /// It has a cookie now, or is known to have had it all the time.
+    pub(super) fn identify(&mut self, slot: Slot, cookie: u64) {
+        self.unindex(slot);
+        let story = self.at_mut(slot);
+        story.key = cookie;
+        story.set(flag::BY_ADDRESS, false);
+        self.index(slot);
     }
 
     /// Begins a story, or takes one up again that has its number already; its
@@ -228,13 +308,26 @@ impl Stories {
         self.free.push(slot);
     }
 
-    /// The full socket goes on as the minisocket of this timer.
-    pub(super) fn move_to_timer(&mut self, slot: Slot, timer: Address) {
+    /// The full socket goes on as this minisocket.
+    pub(super) fn move_to_minisocket(&mut self, slot: Slot, minisocket: Identity) {
         self.unindex(slot);
         let story = self.at_mut(slot);
-        story.key = timer.0;
+        *story = story.identified(minisocket);
+        story.timer = minisocket.address;
         story.flags |= flag::MINISOCKET;
         self.index(slot);
+    }
+
+    /// Full sockets that have no cookie; there are some only from before the start.
+    pub(super) fn without_cookie(&self) -> impl Iterator<Item = Slot> + '_ {
+        let all = if self.by_address == 0 {
+            None
+        } else {
+            Some(self.full.iter().copied())
+        };
+        all.into_iter()
+            .flatten()
+            .filter(|&slot| self.at(slot).is(flag::BY_ADDRESS))
     }
 
     /// Every live story; for seeds and for what is rare.
@@ -253,6 +346,7 @@ impl Stories {
         index.insert_unique(mixed(key), slot, |&slot| {
             mixed(chunks[slot as usize / CHUNK][slot as usize % CHUNK].key)
         });
+        self.by_address += usize::from(flags & flag::BY_ADDRESS != 0);
     }
 
     fn unindex(&mut self, slot: Slot) {
@@ -264,62 +358,93 @@ impl Stories {
         };
         if let Ok(entry) = index.find_entry(mixed(key), |&found| found == slot) {
             entry.remove();
+            self.by_address -= usize::from(flags & flag::BY_ADDRESS != 0);
         }
     }
 }
 
-/// Spreads a kernel address: its low bits are alignment, and the index wants
-/// both ends of the hash to differ.
 #[inline(always)]
-fn mixed(address: u64) -> u64 {
-    let product = u128::from(address ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
+fn hash_of(identity: Identity) -> u64 {
+    mixed(match identity.cookie {
+        0 => identity.address.0,
+        cookie => cookie,
+    })
+}
+
+/// Spreads a cookie, of which one is the next one's neighbour, or an address, whose
+/// low bits are alignment: the index wants both ends of the hash to differ.
+#[inline(always)]
+fn mixed(key: u64) -> u64 {
+    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
     (product >> 64) as u64 ^ product as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Stories, Story, flag};
-    use crate::model::event::Address;
+    use crate::model::event::{Address, Identity};
+
+    fn identity(cookie: u64, address: u64) -> Identity {
+        Identity {
+            cookie,
+            address: Address(address),
+        }
+    }
 
     #[test]
     fn a_birth_moves_a_story_and_keeps_its_number() {
         let mut stories = Stories::new();
-        let slot = stories.insert(Story {
-            key: 0x1000,
-            ..Story::BLANK
-        });
+        let slot = stories.insert(Story::BLANK.identified(identity(7, 0x1000)));
         let id = stories.at(slot).id;
-        stories.move_to_timer(slot, Address(0x2000));
-        assert_eq!(stories.full(Address(0x1000)), None);
-        assert_eq!(stories.minisocket(Address(0x2000)), Some(slot));
+        stories.move_to_minisocket(slot, identity(7, 0x2000));
+        assert_eq!(stories.full(identity(7, 0x1000)), None);
+        assert_eq!(stories.minisocket(identity(7, 0x2000)), Some(slot));
+        assert_eq!(stories.minisocket(identity(7, 0x3000)), None);
+        assert!(stories.has_minisocket_of(7) && !stories.has_minisocket_of(8));
         assert_eq!(stories.at(slot).id, id);
         assert!(stories.at(slot).is(flag::MINISOCKET));
     }
 
     #[test]
-    fn every_address_is_found_again_after_growth_and_reuse() {
-        let address = |n: u64| 0xffff_8880_0000_0000 + n * 2048;
+    fn one_without_a_cookie_goes_by_its_address_until_it_has_one() {
+        let mut stories = Stories::new();
+        let slot = stories.insert(Story::BLANK.identified(identity(0, 0x1000)));
+        assert_eq!(stories.full(identity(0, 0x1000)), Some(slot));
+        assert_eq!(stories.full(identity(7, 0x1000)), None);
+        assert_eq!(stories.by_address(Address(0x1000), false), Some(slot));
+        stories.identify(slot, 7);
+        assert_eq!(stories.full(identity(7, 0x1000)), Some(slot));
+        assert_eq!(stories.full(identity(0, 0x1000)), None);
+        assert_eq!(stories.by_address(Address(0x1000), false), None);
+    }
+
+    #[test]
+    fn a_cookie_is_never_taken_for_an_address() {
+        let mut stories = Stories::new();
+        let slot = stories.insert(Story::BLANK.identified(identity(0, 0x1000)));
+        assert_eq!(stories.full(identity(0x1000, 0x2000)), None);
+        stories.remove(slot);
+        assert_eq!(stories.by_address, 0);
+    }
+
+    #[test]
+    fn every_cookie_is_found_again_after_growth_and_removal() {
+        let named = |n: u64| identity(n + 1, 0);
         let mut stories = Stories::new();
         for n in 0..5000 {
-            stories.insert(Story {
-                key: address(n),
-                ..Story::BLANK
-            });
+            stories.insert(Story::BLANK.identified(named(n)));
         }
         for n in (0..5000).step_by(2) {
-            let slot = stories.full(Address(address(n))).expect("it is live");
+            let slot = stories.full(named(n)).expect("it is live");
             stories.remove(slot);
         }
         for n in 5000..7500 {
-            stories.insert(Story {
-                key: address(n),
-                ..Story::BLANK
-            });
+            stories.insert(Story::BLANK.identified(named(n)));
         }
         assert_eq!(stories.slots().count(), 5000);
         assert_eq!(stories.chunks.len(), 5, "freed slots are used again");
         for n in 0..7500 {
-            let found = stories.full(Address(address(n))).is_some();
+            let found = stories.full(named(n)).is_some();
             assert_eq!(found, n >= 5000 || n % 2 == 1, "{n}");
         }
     }

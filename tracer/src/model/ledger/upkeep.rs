@@ -22,7 +22,7 @@ impl Ledger {
         if minisocket {
             self.expiries.add(story.expires);
             if story.state == State::FinWait2 {
-                self.orphans.insert(slot);
+                self.orphans.insert(slot, story.since());
             }
         }
         self.list_port(slot);

@@ -38,14 +38,10 @@ pub enum Doubt {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Doubt::Lost(Lost {
-                ring,
-                map,
-                recursion,
-            }) => write!(
+            Doubt::Lost(Lost { ring, recursion }) => write!(
                 f,
-                "events were lost since the last seed ({ring} for want of room in the ring, {map} of a map, {recursion} \
-                 skipped by the kernel)"
+                "events were lost since the last seed ({ring} for want of room in the ring, {recursion} skipped by \
+                 the kernel)"
             ),
             Doubt::Mismatches(n) => {
                 write!(f, "{n} transitions did not follow from the states known")
@@ -150,14 +146,9 @@ impl Ledger {
     #[must_use]
     pub fn doubts(&self, now: Moment) -> Option<Doubt> {
         if self.lost != self.doubts.mended {
-            let Lost {
-                ring,
-                map,
-                recursion,
-            } = self.doubts.mended;
+            let Lost { ring, recursion } = self.doubts.mended;
             return Some(Doubt::Lost(Lost {
                 ring: self.lost.ring.saturating_sub(ring),
-                map: self.lost.map.saturating_sub(map),
                 recursion: self.lost.recursion.saturating_sub(recursion),
             }));
         }
@@ -204,11 +195,7 @@ impl Ledger {
 
     /// Losses that may have been births.
     fn lost_records(&self) -> u64 {
-        let Lost {
-            ring,
-            map: _,
-            recursion,
-        } = self.lost;
+        let Lost { ring, recursion } = self.lost;
         ring.saturating_add(recursion)
     }
 
