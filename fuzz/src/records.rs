@@ -157,7 +157,7 @@ impl Session {
                 self.apply(&Event::Counters { netns, counters });
             }
             242 => {
-                let mut counter = || input.u64();
+                let mut counter = || count(input);
                 let counters = Counters {
                     from: now,
                     to: now,
@@ -406,8 +406,7 @@ fn netns(number: u8) -> Netns {
     Netns(u32::from(number % 4))
 }
 
-/// Years of a million a second. What /proc tells may be any number, what the
-/// kernel side counts from its start is no more.
+/// What a kernel can have counted (`kernel::counters` takes no more for a count).
 fn count(input: &mut Input<'_>) -> Option<u64> {
     Some(input.u64()? >> 16)
 }

@@ -100,8 +100,7 @@ pub fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named
             .filter_map(|(name, value)| Some((name, value?)))
             .collect(),
         minisockets: gauge(sockstat, "TCP:", "tw"),
-        full_sockets: gauge(sockstat, "TCP:", "inuse")
-            .saturating_add(gauge(sockstat6, "TCP6:", "inuse")),
+        full_sockets: gauge(sockstat, "TCP:", "inuse") + gauge(sockstat6, "TCP6:", "inuse"),
     }
 }
 
@@ -149,16 +148,14 @@ pub fn parse(
         from: Moment(0),
         to: Moment(0),
         births: if births {
-            // Words of the kernel that may have wrapped: only what they moved by counts.
-            Some(ext("TW")?.wrapping_add(ext("TWKilled")?))
+            Some(ext("TW")? + ext("TWKilled")?)
         } else {
             None
         },
         reused_by_connect: ext("TWRecycled")?,
         overflowed: ext("TCPTimeWaitOverflow")?,
         minisockets: tcp("tw")?,
-        full_sockets: tcp("inuse")?
-            .saturating_add(socket_stat(sockstat6, "TCP6:", "inuse").unwrap_or(0)),
+        full_sockets: tcp("inuse")? + socket_stat(sockstat6, "TCP6:", "inuse").unwrap_or(0),
     })
 }
 
@@ -166,7 +163,7 @@ pub fn parse(
 fn column(text: &str, line: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|l| l.strip_prefix(line));
     let column = lines.next()?.split(' ').position(|word| word == name)?;
-    lines.next()?.split(' ').nth(column)?.parse().ok()
+    figure(lines.next()?.split(' ').nth(column)?)
 }
 
 /// A value from a line of names each followed by its value.
@@ -176,7 +173,15 @@ fn socket_stat(text: &str, line: &str, name: &str) -> Option<u64> {
         .find_map(|l| l.strip_prefix(line))?
         .split_whitespace();
     words.find(|word| *word == name)?;
-    words.next()?.parse().ok()
+    figure(words.next()?)
+}
+
+/// Beyond what a kernel counts that adds a million a second for years: no count,
+/// and so no part of a sum.
+const MOST: u64 = 1 << 48;
+
+fn figure(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|&figure| figure < MOST)
 }
 
 #[cfg(test)]
@@ -263,6 +268,15 @@ UDP: inuse 2 mem 0
             parse("TcpExt: TW TWKilled\nTcpExt: 1\n", SOCKSTAT, "", true),
             Err("TWKilled")
         );
+    }
+
+    #[test]
+    fn a_figure_that_no_kernel_can_have_counted_is_none() {
+        let netstat = NETSTAT.replace("200", "18446744073709551615");
+        assert_eq!(parse(&netstat, SOCKSTAT, "", true), Err("TW"));
+        let sockstat = SOCKSTAT.replace("inuse 12", "inuse 18446744073709551615");
+        assert_eq!(parse(NETSTAT, &sockstat, "", true), Err("inuse"));
+        assert_eq!(name("", &netstat, &sockstat, "").full_sockets, 0);
     }
 
     #[test]
