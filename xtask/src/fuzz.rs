@@ -28,8 +28,10 @@ pub(crate) const COMPILER: (&str, &str, &str) = ("c++", "g++", "compiles libFuzz
 const INPUT_SECONDS: u32 = 10;
 const MEMORY_MB: u32 = 1024;
 
-/// Of one target's inputs in the repository.
+/// What one target may have in the repository, and how many are added at once:
+/// they are for the ordinary tests.
 const CORPUS_BYTES: u64 = 128 << 10;
+const ADDED: usize = 100;
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -41,7 +43,7 @@ pub(crate) struct Options {
     /// Targets at once [default: as many as there are CPUs]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
-    /// Add the smallest inputs that reach what fuzz/corpus does not
+    /// Add inputs of all sizes that reach what fuzz/corpus does not
     #[arg(long)]
     keep: bool,
 }
@@ -256,25 +258,30 @@ impl Folders {
         copy_all(&self.committed, &merged)?;
         let log = File::create(&self.log)?;
         run(Command::new(program)
-            .args(["-merge=1", &format!("-timeout={INPUT_SECONDS}")])
+            .args(["-set_cover_merge=1", &format!("-timeout={INPUT_SECONDS}")])
             .args([&merged, &self.found])
             .stdout(Stdio::null())
             .stderr(log))?;
-        let mut inputs = Vec::new();
+        let mut total = 0;
+        let mut new = Vec::new();
         for entry in fs::read_dir(&merged)? {
             let entry = entry?;
-            let committed = self.committed.join(entry.file_name());
-            inputs.push((!committed.exists(), entry.metadata()?.len(), entry.path()));
+            let (length, committed) = (
+                entry.metadata()?.len(),
+                self.committed.join(entry.file_name()),
+            );
+            if committed.exists() {
+                total += length;
+            } else {
+                new.push((length, entry.path(), committed));
+            }
         }
-        inputs.sort();
-        let mut total = 0;
-        for (new, length, path) in inputs {
+        new.sort();
+        let step = new.len().div_ceil(ADDED).max(1);
+        for (length, path, committed) in new.into_iter().step_by(step) {
             total += length;
-            if new
-                && total <= CORPUS_BYTES
-                && let Some(name) = path.file_name()
-            {
-                fs::copy(&path, self.committed.join(name))?;
+            if total <= CORPUS_BYTES {
+                fs::copy(&path, committed)?;
             }
         }
         Ok(())
