@@ -60,7 +60,7 @@ enum Verb {
     /// Each is fetched from the mirror that this machine's apt uses, verified by
     /// apt, and kept in the user's cache folder.
     Vm {
-        /// Kernels, such as 6.12, or 7 for the newest of 7.x [default: 5.10 6.1 6.12 6.18 7]
+        /// Kernels, such as 6.12, or 7 for the newest of 7.x [default: 6.1 6.12 6.18 7]
         series: Vec<String>,
         /// Run only tests whose names contain this
         #[arg(long, value_name = "NAME")]

@@ -21,7 +21,7 @@ use machine::Ran;
 use packages::Kernel;
 
 /// Those a change has to hold on: long-term kernels and the newest.
-pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7"];
+pub(crate) const SERIES: [&str; 4] = ["6.1", "6.12", "6.18", "7"];
 
 /// What has to be installed: a program, its package, and what for.
 const NEEDED: [(&str, &str, &str); 4] = [

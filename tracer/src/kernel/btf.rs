@@ -319,7 +319,13 @@ impl<'a> Btf<'a> {
     /// Whether the kernel has a BPF iterator of that name.
     #[must_use]
     pub fn has_iterator(&self, name: &str) -> bool {
-        self.has(kind::FUNC, &format!("bpf_iter_{name}"))
+        self.has_function(&format!("bpf_iter_{name}"))
+    }
+
+    /// Whether the kernel has a function of that name, and its type.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.has(kind::FUNC, name)
     }
 
     fn has(&self, kind: u8, name: &str) -> bool {

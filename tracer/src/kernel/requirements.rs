@@ -104,6 +104,8 @@ pub struct TypeFacts {
     pub missing_tracepoints: Vec<&'static str>,
     /// Whether the kernel can list its TCP sockets to a program.
     pub socket_iterator: bool,
+    /// Whether it gives a tracing program a socket's cookie (5.12+, and backports).
+    pub socket_cookies: bool,
 }
 
 impl TypeFacts {
@@ -119,6 +121,7 @@ impl TypeFacts {
                 .filter(|t| !btf.has_tracepoint(t))
                 .collect(),
             socket_iterator: btf.has_iterator("tcp"),
+            socket_cookies: btf.has_function("bpf_get_socket_ptr_cookie"),
         })
     }
 }
@@ -209,15 +212,10 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Whether what is elsewhere merely less is too little here: sockets that
-    /// cannot be counted must not be missing in silence.
+    /// Whether what is elsewhere merely less is too little here: the one namespace to
+    /// see has to be entered.
     fn needs(self, check: &Check) -> bool {
-        check.verdict == Verdict::Degraded
-            && match check.name {
-                judge::ENTER => self != Reach::Own,
-                judge::FIND => self == Reach::All,
-                _ => false,
-            }
+        check.verdict == Verdict::Degraded && check.name == judge::ENTER && self == Reach::Other
     }
 }
 

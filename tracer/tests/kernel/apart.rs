@@ -3,18 +3,24 @@
 //! namespace, whose clock has another zero.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::{Gid, Uid};
 use rustix::thread::{
-    LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
+    CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags,
+    configure_capability_in_ambient_set, gettid, move_into_link_name_space, set_capabilities,
+    set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    unshare_unsafe,
 };
 use serde_json::Value;
 use tracer::kernel::clock::{self, Wall};
@@ -24,7 +30,7 @@ use tracer::lab::netns::Netns;
 use super::owners::Worker;
 use super::truth::count;
 use super::twtrace::{self, Twtrace};
-use super::{Outcome, Verdict, errors, guest, story};
+use super::{Outcome, Verdict, guest, story, truth};
 
 /// The first argument that makes this program the first process of a PID namespace.
 pub(crate) const ROLE: &str = "hold-until-stdin-ends";
@@ -168,9 +174,9 @@ fn numbers(of: &Child) -> Result<Vec<u64>> {
     Ok(numbers.map(str::parse).collect::<Result<_, _>>()?)
 }
 
-/// A network namespace that is held by a process outside is not found in there:
-/// its sockets are refused, rather than counted as none.
-pub(crate) fn a_part_is_not_told_as_the_whole() -> Outcome {
+/// A network namespace that is held by a process outside is counted from in there
+/// as from anywhere, though it cannot be entered.
+pub(crate) fn what_is_held_outside_is_counted() -> Outcome {
     let all = guest::lighter(3_000);
     let held_outside = churn::namespace()?;
     let load = Churn {
@@ -179,42 +185,86 @@ pub(crate) fn a_part_is_not_told_as_the_whole() -> Outcome {
     };
     held_outside.run(|| load.run())??;
     let (apart, own) = (Apart::new()?, Netns::new()?);
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("run.jsonl");
-    let file = file.to_str().context("a path that is no text")?;
-    for words in [
-        &["live", "--json", "--count", "1"] as &[&str],
-        &["live", "--json", "--count", "1", "--netns", "all"],
-        &["events", "--json", "--duration", "1s"],
-        &["record", "-o", file, "--duration", "1s"],
-    ] {
-        let output = apart.output(&own, words)?;
-        errors::refused(&output, &["--pid=host", "--netns self"])
-            .with_context(|| format!("{words:?}"))?;
-    }
+    let live = apart.twtrace(&own, &["live", "--json", "--interval", "200ms"])?;
+    let snapshot = live.snapshot("an exact snapshot", |snapshot| {
+        truth::is_exact(snapshot)
+            .then_some(())
+            .ok_or_else(|| "approximate".to_owned())
+    })?;
+    let seen = truth::now_in(&snapshot, held_outside.inode());
+    let ss = truth::ss(&held_outside)?;
     ensure!(
-        !fs::exists(file)?,
-        "a recording was begun before the refusal"
+        seen == ss && seen["TIME_WAIT"] == all,
+        "{seen:?} where ss has {ss:?}: {snapshot:#}"
     );
+    live.stop()?;
     let doctor = apart.output(&own, &["doctor", "--json", "--duration", "200ms"])?;
     let report: Value = serde_json::from_slice(&doctor.stdout)?;
-    let check = |name: &str| {
-        let mut checks = report["checks"].as_array().into_iter().flatten();
-        checks.find(|check| check["name"] == name)
-    };
+    let mut checks = report["checks"].as_array().into_iter().flatten();
+    let ways = checks.find(|check| check["name"] == "find ways into namespaces");
     ensure!(
-        check("find namespaces").is_some_and(|check| check["verdict"] == "degraded")
-            && report["look"]["netns"] == "self",
+        ways.is_some_and(|check| check["verdict"] == "degraded")
+            && report["look"]["netns"] == "all",
         "{report:#}"
     );
+    Ok(Verdict::Held)
+}
 
-    // One that can be reached is counted whole.
-    let live = apart.twtrace(&held_outside, &["live", "--json", "--netns", "self"])?;
-    let snapshot = live.equals_ss(&held_outside)?;
-    let now = count(&snapshot, &["time_wait", "now"]);
-    ensure!(now == all, "{now} of {all} TIME_WAITs: {snapshot:#}");
+/// Whoever may load programs and read the kernel's memory and symbols counts every
+/// namespace, and enters none.
+pub(crate) fn nobody_counts_every_namespace() -> Outcome {
+    let elsewhere = churn::namespace()?;
+    let load = Churn {
+        connections: guest::lighter(1_000),
+        ..Churn::default()
+    };
+    elsewhere.run(|| load.run())??;
+    // A copy, since nobody may not enter every target directory.
+    let directory = tempfile::tempdir()?;
+    let copy = directory.path().join("twtrace");
+    fs::copy(twtrace::binary(), &copy)?;
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
+    let mut command = Command::new(&copy);
+    command
+        .args(["live", "--json", "--interval", "200ms", "--netns", "all"])
+        .current_dir("/");
+    // SAFETY: system calls alone, and nothing is allocated.
+    unsafe { command.pre_exec(|| Ok(be_nobody()?)) };
+    let live = Twtrace::spawned(&mut command, |command| Ok(command.spawn()?))?;
+    let snapshot = live.snapshot("an exact snapshot", |snapshot| {
+        truth::is_exact(snapshot)
+            .then_some(())
+            .ok_or_else(|| "approximate".to_owned())
+    })?;
+    let (seen, ss) = (
+        truth::now_in(&snapshot, elsewhere.inode()),
+        truth::ss(&elsewhere)?,
+    );
+    ensure!(seen == ss, "{seen:?} where ss has {ss:?}: {snapshot:#}");
     live.stop()?;
     Ok(Verdict::Held)
+}
+
+const NOBODY: u32 = 65_534;
+
+/// Keeps the three capabilities, across an exec too.
+fn be_nobody() -> rustix::io::Result<()> {
+    let keep = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::SYSLOG;
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_keep_capabilities(true)?;
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    let sets = CapabilitySets {
+        effective: keep,
+        permitted: keep,
+        inheritable: keep,
+    };
+    set_capabilities(None, sets)?;
+    for capability in keep.iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
 }
 
 /// Processes are told by the numbers that `ps` shows in there: one of that PID

@@ -286,9 +286,14 @@ const TESTS: &[Test] = &[
         sysctls::what_belongs_to_the_machine,
     ),
     (
-        "apart::a_part_is_not_told_as_the_whole",
+        "apart::what_is_held_outside_is_counted",
         Room::Calm,
-        apart::a_part_is_not_told_as_the_whole,
+        apart::what_is_held_outside_is_counted,
+    ),
+    (
+        "apart::nobody_counts_every_namespace",
+        Room::Calm,
+        apart::nobody_counts_every_namespace,
     ),
     (
         "apart::processes_go_by_the_numbers_in_there",

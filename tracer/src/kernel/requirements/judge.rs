@@ -9,17 +9,12 @@ use super::{Check, Probe, TRACEPOINTS, Verdict};
 use crate::kernel::isolation::Processes;
 use crate::kernel::{clock, kallsyms};
 
-/// The first kernel with `iter/tcp`, test runs of raw tracepoints and ring
-/// buffers that is tested.
-const OLDEST: (u32, u32) = (5, 10);
-
 /// The first real-time kernel whose ring buffer may be written to where a timer's
 /// lock is held: before, the ring's own lock may sleep there.
 const OLDEST_REAL_TIME: (u32, u32) = (6, 12);
 
-/// Names of checks that decide by which namespaces are wanted.
+/// Decides by which namespaces are wanted.
 pub(super) const ENTER: &str = "enter namespaces";
-pub(super) const FIND: &str = "find namespaces";
 /// It is said at a start as well.
 pub(super) const REAL_TIME: &str = "real time";
 
@@ -52,19 +47,7 @@ fn verdict_on(
 }
 
 fn version(probe: &Probe) -> Check {
-    let old = clock::version_of(&probe.kernel) < OLDEST;
-    let (verdict, found) = if old {
-        (
-            Verdict::Missing,
-            format!(
-                "the kernel, {}, is older than {}.{}",
-                probe.kernel, OLDEST.0, OLDEST.1
-            ),
-        )
-    } else {
-        (Verdict::Ok, probe.kernel.clone())
-    };
-    verdict_on("kernel", verdict, found, "run it on a newer kernel")
+    verdict_on("kernel", Verdict::Ok, probe.kernel.clone(), "")
 }
 
 fn real_time(probe: &Probe) -> Check {
@@ -153,36 +136,38 @@ fn capabilities(probe: &Probe) -> Vec<Check> {
         verdict_on(
             ENTER,
             Verdict::Degraded,
-            "CAP_SYS_ADMIN is missing, so sockets that other network namespaces already have stay unknown",
+            "CAP_SYS_ADMIN is missing, so the kernel's own counters of other network namespaces, by \
+             which counts are checked, are not read",
             "run it as root, or watch this namespace alone with --netns self",
         )
     };
     vec![load, enter]
 }
 
-/// What holds a namespace is found through `/proc`.
+/// Every namespace is seen; the way into it is found through `/proc`.
 fn find(probe: &Probe) -> Check {
+    const NAME: &str = "find ways into namespaces";
     if probe.processes != Processes::All {
         return verdict_on(
-            FIND,
+            NAME,
             Verdict::Degraded,
             "/proc shows no process outside this PID namespace, so network namespaces that only \
-             such a process holds are not found",
-            "run it in the machine's own PID namespace (docker run --pid=host), or watch one \
-             network namespace alone with --netns self",
+             such a process holds are seen but cannot be entered: their names and counters are not read",
+            "run it in the machine's own PID namespace (docker run --pid=host)",
         );
     }
     match &probe.capabilities {
         Ok(have) if have.contains(CapabilitySet::SYS_PTRACE) => {
-            verdict_on(FIND, Verdict::Ok, "CAP_SYS_PTRACE", "")
+            verdict_on(NAME, Verdict::Ok, "CAP_SYS_PTRACE", "")
         }
         Ok(_) => verdict_on(
-            FIND,
+            NAME,
             Verdict::Degraded,
-            "CAP_SYS_PTRACE is missing, so network namespaces of other users' processes are not found",
-            "run it as root, grant cap_sys_ptrace, or watch one namespace alone with --netns self",
+            "CAP_SYS_PTRACE is missing, so network namespaces of other users' processes are seen but \
+             cannot be entered: their names and counters are not read",
+            "run it as root or grant cap_sys_ptrace",
         ),
-        Err(why) => verdict_on(FIND, Verdict::Unknown, why, "run it as root"),
+        Err(why) => verdict_on(NAME, Verdict::Unknown, why, "run it as root"),
     }
 }
 
@@ -279,7 +264,21 @@ fn types(probe: &Probe) -> Vec<Check> {
             "run it on a kernel built with CONFIG_BPF_SYSCALL=y and CONFIG_PROC_FS=y",
         )
     };
-    vec![layout, tracepoints, iterator]
+    let cookies = if facts.socket_cookies {
+        verdict_on("socket cookies", Verdict::Ok, "in tracing programs", "")
+    } else {
+        verdict_on(
+            "socket cookies",
+            Verdict::Missing,
+            format!(
+                "this kernel, {}, gives a tracing program no socket's cookie, by which sockets are \
+                 told apart",
+                probe.kernel
+            ),
+            "run it on Linux 5.15 or later",
+        )
+    };
+    vec![layout, tracepoints, cookies, iterator]
 }
 
 fn symbols(probe: &Probe) -> Vec<Check> {
