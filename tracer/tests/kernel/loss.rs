@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use jiff::{SignedDuration, Timestamp};
 use tracer::lab::churn::{self, Churn};
 
-use super::truth::count;
+use super::truth::{self, Mib, count};
 use super::twtrace::Twtrace;
 use super::{Outcome, Verdict, guest};
 
@@ -26,6 +26,18 @@ pub(crate) fn a_ring_of_one_page() -> Outcome {
     let over = Timestamp::now();
 
     let right = live.equals_ss(&netns)?;
+    // By the kernel's count of ends that were opened, each with five steps. What a
+    // resync corrects is told as steps too, and a listener takes two.
+    let opened = Mib::read(&netns)?;
+    let made = 5 * (opened.get("ActiveOpens") + opened.get("PassiveOpens"));
+    let (seen, lost) = (
+        truth::all_transitions(&right),
+        count(&right, &["lost", "ring"]),
+    );
+    ensure!(
+        made.abs_diff(seen + lost) <= made / 100,
+        "{made} steps were made; {seen} were seen and {lost} told lost: {right:#}"
+    );
     let lines = live.stop()?;
     let approximate = lines.iter().any(|snapshot| {
         snapshot["exactness"] == "approximate" && count(snapshot, &["lost", "ring"]) > 0

@@ -6,6 +6,7 @@
 //! pass once. Started with a role as its first argument it is a helper process
 //! of one of the tests instead; as process 1 it is the `/init` of a guest.
 
+mod allowance;
 mod apart;
 mod bystander;
 mod churn;
@@ -159,6 +160,11 @@ const TESTS: &[Test] = &[
         Room::Calm,
         ends::fin_wait2_reused_by_bound_connect,
     ),
+    (
+        "ends::every_reuse_is_an_end",
+        Room::Alone,
+        ends::every_reuse_is_an_end,
+    ),
     ("ends::reused_by_syn", Room::Calm, ends::reused_by_syn),
     ("ends::time_wait_reset", Room::Calm, ends::time_wait_reset),
     ("ends::fin_wait2_reset", Room::Calm, ends::fin_wait2_reset),
@@ -192,6 +198,11 @@ const TESTS: &[Test] = &[
         "story::one_connection_is_one_story",
         Room::Calm,
         story::one_connection_is_one_story,
+    ),
+    (
+        "story::each_step_follows_the_last",
+        Room::Alone,
+        story::each_step_follows_the_last,
     ),
     (
         "story::reuse_names_the_process",

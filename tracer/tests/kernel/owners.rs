@@ -14,9 +14,9 @@ use serde_json::Value;
 use tracer::lab::churn::{self, Churn, Listener};
 use tracer::lab::netns::Netns;
 
-use super::truth::{self, count};
+use super::truth::count;
 use super::twtrace::Twtrace;
-use super::{Outcome, Verdict, guest, story};
+use super::{Outcome, Verdict, allowance, guest, story};
 
 /// The first argument that makes this program one of the four.
 pub(crate) const ROLE: &str = "churn-on-stdin";
@@ -136,13 +136,13 @@ pub(crate) fn four_processes_under_foreign_load() -> Outcome {
 
     // Socket -> (who made it, who twtrace says made it).
     let mut waits: BTreeMap<u64, (u64, Option<u64>)> = BTreeMap::new();
-    let (mut read, mut lost) = (0, 0);
+    let (mut read, mut lost) = (0, None);
     let all = PROCESSES as u64 * guest::lighter(EACH);
     let told = events.until("the TIME_WAITs of the four processes", |lines| {
         for event in &lines[read..] {
             if event["kind"] == "lost" {
                 // Told as sums since the start, of the whole machine's events.
-                lost = truth::lost(event);
+                lost = Some(event.clone());
             }
             let Some(&maker) = event["remote"]["port"]
                 .as_u64()
@@ -160,13 +160,11 @@ pub(crate) fn four_processes_under_foreign_load() -> Outcome {
             }
         }
         read = lines.len();
-        // Each event lost may have been all there was to see of one; and a few
-        // may be unseen where the kernel runs no program.
-        let seen = waits.len() as u64;
-        (seen + lost >= all - all / 1000 && seen >= all * 9 / 10).then_some(())
+        (waits.len() as u64 + allowance::of(all) >= all).then_some(())
     });
-    told.with_context(|| format!("{} of {all} seen, {lost} events told lost", waits.len()))?;
+    told.with_context(|| format!("{} of {all} seen, told lost: {lost:?}", waits.len()))?;
     events.stop()?;
+    lost.map_or(Ok(()), |lost| allowance::check_lost(&lost, all))?;
 
     let wrong: Vec<_> = waits
         .iter()
@@ -195,8 +193,8 @@ pub(crate) fn one_process_alone() -> Outcome {
     workers.iter_mut().try_for_each(Worker::go)?;
     let last = live.until("the TIME_WAITs of one process", |lines| {
         let last = lines.last()?;
-        // A few may be unseen where the kernel runs no program.
-        (count(last, &["time_wait", "entered"]) >= each - each / 100).then(|| last.clone())
+        let entered = count(last, &["time_wait", "entered"]);
+        (entered + allowance::of(each) >= each).then(|| last.clone())
     })?;
     live.stop()?;
     let entered = count(&last, &["time_wait", "entered"]);

@@ -20,7 +20,7 @@ use tracer::recording::{Cutter, Ended, Frame, Recording, Sum};
 use tracer::session::{self, More, Plan, Sink, Taken};
 
 use super::twtrace::{PATIENCE, command};
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, allowance};
 
 const CONNECTIONS: u64 = 5_000;
 
@@ -42,9 +42,9 @@ impl Sink for Beside {
         self.ages = Some(Box::new(taken.sums.ages(taken.at)));
         // The first of them may be there before the session is.
         let time_wait = &taken.snapshot.time_wait;
-        let seen = time_wait.seeded + time_wait.entered + taken.snapshot.lost.unseen;
+        let seen = time_wait.seeded + time_wait.entered;
         self.last = Some(taken.snapshot.clone());
-        Ok(if seen >= self.wanted {
+        Ok(if seen + allowance::of(self.wanted) >= self.wanted {
             More::Enough
         } else {
             More::Yes
@@ -235,31 +235,29 @@ pub(crate) fn holds_what_the_kernel_counted() -> Outcome {
     let sum = Sum::of(&recording.frames);
     let no_room = sum.lost.ring + sum.lost.map;
     ensure!(no_room == 0, "lost at the default buffer: {:?}", sum.lost);
-    // Where the kernel runs no program, any event may be missed, a birth or not.
     let missed = sum.lost.recursion + sum.lost.unseen;
-    let all_but_missed = |all: u64, seen: i64| (0..=missed).contains(&(all as i64 - seen));
+    ensure!(
+        missed as u64 <= allowance::of(CONNECTIONS) && sum.resyncs <= missed,
+        "{} resyncs, lost {:?}",
+        sum.resyncs,
+        sum.lost
+    );
     let entered = sum
         .states
         .get(State::TimeWait)
         .map_or(0, |count| count.entered);
     let births = entered + sum.orphans.entered - sum.orphans.became_time_wait;
     ensure!(
-        entered + missed >= CONNECTIONS as i64,
-        "{entered} entered, {missed} missed"
+        entered as u64 + allowance::of(CONNECTIONS) >= CONNECTIONS,
+        "{entered} entered"
     );
     if kernel_version() >= (6, 1) {
         let kernel = sum.kernel["TW"] + sum.kernel["TWKilled"];
-        ensure!(
-            all_but_missed(kernel, births),
-            "the kernel counted {kernel} births, the frames {births}; {missed} missed"
-        );
+        allowance::check_seen("births", births as u64, kernel, CONNECTIONS)?;
     }
     ensure!(sum.kernel["ActiveOpens"] == CONNECTIONS, "{:?}", sum.kernel);
     let connected = sum.transitions(State::SynSent, State::Established);
-    ensure!(
-        all_but_missed(CONNECTIONS, connected as i64),
-        "{connected} connected, {missed} missed"
-    );
+    allowance::check_seen("connects", connected, CONNECTIONS, CONNECTIONS)?;
     let by_namespace: i64 = recording
         .frames
         .iter()

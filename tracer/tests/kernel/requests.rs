@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow, ensure};
 use tracer::lab::netns::Netns;
 use tracer::lab::segments::{ACK, SYN};
 
+use super::allowance::{self, FEW};
 use super::stage::{Ip, Stage};
 use super::truth::{self, Mib, count};
 use super::twtrace::{PATIENCE, Twtrace};
@@ -42,7 +43,7 @@ pub(crate) fn retransmitted_and_given_up() -> Outcome {
         sent_again == NEVER_ANSWERED * RETRIES + 1,
         "{sent_again} SYN-ACKs were sent again"
     );
-    stage.live.last()?;
+    allowance::check_in_company(&stage.live.last()?, FEW)?;
     Ok(Verdict::Held)
 }
 

@@ -19,7 +19,7 @@ use tracer::recorder::file::{self, Writer};
 use tracer::recording::{Line, Recording, Sum};
 
 use super::twtrace::command;
-use super::{Outcome, Verdict, number};
+use super::{Outcome, Verdict, allowance, number};
 
 /// Seconds of recording, and connections a second of all namespaces together.
 const DURATION: &str = "TWTRACE_RECORDING_SECONDS";
@@ -79,8 +79,9 @@ pub(crate) fn of_a_day() -> Outcome {
         .stdin(Stdio::null())
         .output()
         .context("cannot start twtrace")?;
+    let mut begun = 0;
     for load in loads {
-        load.stop()?;
+        begun += load.stop()?.begun;
     }
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {said}", output.status);
@@ -109,6 +110,15 @@ pub(crate) fn of_a_day() -> Outcome {
         (header + frame * DAY) / 1e6,
         plain * DAY / 1e6,
     ))?;
+    let missed = sum.lost.recursion + sum.lost.unseen;
+    ensure!(
+        sum.lost.ring + sum.lost.map == 0
+            && missed as u64 <= allowance::of(begun)
+            && sum.resyncs <= missed,
+        "{begun} connections, {} resyncs, lost {:?}",
+        sum.resyncs,
+        sum.lost
+    );
     ensure!(namespaces >= 2 * PAIRS as usize, "{namespaces} namespaces");
     ensure!(
         frames >= 0.9 * seconds as f64 && opened >= 0.9 * f64::from(rate),

@@ -16,7 +16,7 @@ use tracer::lab::netns::Netns;
 
 use super::truth;
 use super::twtrace::Twtrace;
-use super::{Outcome, Verdict, number};
+use super::{Outcome, Verdict, allowance, number};
 
 /// Seconds, and the seed of what is done in them.
 const DURATION: &str = "TWTRACE_SOAK_SECONDS";
@@ -51,14 +51,15 @@ fn run(duration: Duration, mut lot: Lot) -> Result<()> {
     let live = Twtrace::all(&[])?;
     let mut places = vec![churn::namespace()?];
     let mut memory = Memory::default();
-    let mut rounds = 0;
+    let (mut rounds, mut connections) = (0, 0);
     while rounds == 0 || start.elapsed() < duration {
         rounds += 1;
-        round(&mut places, &mut lot).with_context(|| format!("round {rounds}"))?;
+        connections += round(&mut places, &mut lot).with_context(|| format!("round {rounds}"))?;
         let live_sockets = rest(&live, &places).with_context(|| format!("rest {rounds}"))?;
         memory.look(live.rss_bytes()?, live_sockets, start.elapsed())?;
     }
     let last = live.last()?;
+    allowance::check(&last, connections)?;
     say(&format!(
         "soak: {rounds} rounds, {} TIME_WAITs entered, {} resyncs, lost {}; {} MiB at most",
         truth::count(&last, &["time_wait", "entered"]),
@@ -68,9 +69,9 @@ fn run(duration: Duration, mut lot: Lot) -> Result<()> {
     ))
 }
 
-/// Load in some namespaces, while others come and go and another tracer watches
+/// So many connections in some namespaces, while others come and go and another tracer watches
 /// one of them through a ring that is too small.
-fn round(places: &mut Vec<Netns>, lot: &mut Lot) -> Result<()> {
+fn round(places: &mut Vec<Netns>, lot: &mut Lot) -> Result<u64> {
     if places.len() < MOST && lot.one_of(2) == 0 {
         places.push(churn::namespace()?);
     }
@@ -96,17 +97,18 @@ fn round(places: &mut Vec<Netns>, lot: &mut Lot) -> Result<()> {
             (lot.one_of(3) > 0 || index == watched).then_some((index, load))
         })
         .collect();
-    thread::scope(|scope| {
+    let connections = thread::scope(|scope| {
         let running: Vec<_> = loads
             .iter()
             .map(|&(index, load)| {
                 let netns = &places[index];
-                scope.spawn(move || netns.run(|| load.run())?.map(drop))
+                scope.spawn(move || netns.run(|| load.run())?)
             })
             .collect();
-        running
-            .into_iter()
-            .try_for_each(|load| load.join().map_err(|_| anyhow!("a load panicked"))?)
+        running.into_iter().try_fold(0, |sum, load| {
+            let done = load.join().map_err(|_| anyhow!("a load panicked"))??;
+            anyhow::Ok(sum + done.connections)
+        })
     })?;
     if let Some(second) = second {
         second
@@ -117,7 +119,7 @@ fn round(places: &mut Vec<Netns>, lot: &mut Lot) -> Result<()> {
     if let Some(index) = doomed {
         drop(places.swap_remove(index));
     }
-    Ok(())
+    Ok(connections)
 }
 
 /// Waits until the counts of each namespace are ss's; how many sockets live.

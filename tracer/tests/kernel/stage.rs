@@ -11,6 +11,7 @@ use serde_json::Value;
 use tracer::lab::netns::Netns;
 use tracer::lab::segments::{ACK, FIN, Peer, Wire};
 
+use super::allowance::{self, FEW};
 use super::truth::{self, Mib, count};
 use super::twtrace::Twtrace;
 
@@ -136,6 +137,7 @@ impl Stage {
         } = self;
         found(&live, of, reason, n)?;
         let last = live.last()?;
+        allowance::check_in_company(&last, FEW)?;
         check(&last, of, reason, n)?;
         let reused: u64 = [TIME_WAIT, FIN_WAIT2]
             .iter()

@@ -1,17 +1,19 @@
 //! `events --json`: one connection is one story under one number.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use tracer::lab::churn::{self, Churn, Listener};
 use tracer::lab::destroy::Destroyer;
 use tracer::lab::netns::Netns;
 
 use super::stage::bound_connect;
 use super::truth;
 use super::twtrace::{PATIENCE, Twtrace};
-use super::{Outcome, Verdict};
+use super::{Outcome, Verdict, allowance, guest};
 
 /// Makes connections until one is told of: from then on all are.
 pub(crate) fn listening(events: &Twtrace, netns: &Netns) -> Result<()> {
@@ -128,6 +130,103 @@ pub(crate) fn one_connection_is_one_story() -> Outcome {
         "a TIME_WAIT destroyed at once lived {life} s"
     );
     Ok(Verdict::Held)
+}
+
+/// Of a thousand connections each step leaves the state that the last one entered,
+/// and none is told before it.
+pub(crate) fn each_step_follows_the_last() -> Outcome {
+    let connections = guest::lighter(1_000);
+    let netns = churn::namespace()?;
+    let mut doors = netns.run(|| {
+        (0..2)
+            .map(|_| Listener::new(Ipv4Addr::UNSPECIFIED))
+            .collect::<Result<Vec<_>>>()
+    })??;
+    let marker = doors.split_off(1);
+    let events = Twtrace::events(&netns, &[])?;
+    listening(&events, &netns)?;
+    let load = Churn {
+        connections,
+        ..Churn::default()
+    };
+    netns.run(|| load.run_towards(&doors, &[Ipv4Addr::LOCALHOST]))??;
+    let last = Churn {
+        connections: 1,
+        ..load
+    };
+    netns.run(|| last.run_towards(&marker, &[Ipv4Addr::LOCALHOST]))??;
+
+    let is_at = |event: &Value, door: &Listener| {
+        ["local", "remote"].map(|end| event[end]["port"] == door.port) != [false; 2]
+    };
+    let lines = events.until("what came after the load", |lines| {
+        let over = lines.iter().any(|event| is_at(event, &marker[0]));
+        over.then(|| lines.to_vec())
+    })?;
+    events.stop()?;
+    let mut stories: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+    for event in lines.iter().filter(|event| event["kind"] != "lost") {
+        let socket = event["socket"].as_u64().context("no socket")?;
+        stories.entry(socket).or_default().push(event);
+    }
+    stories.retain(|_, story| story.iter().any(|event| is_at(event, &doors[0])));
+    let torn: Vec<String> = stories
+        .values()
+        .filter_map(|story| follows(story).err())
+        .collect();
+    ensure!(
+        torn.len() as u64 <= allowance::of(connections),
+        "{} of {} stories are torn, the first: {}",
+        torn.len(),
+        stories.len(),
+        torn[0]
+    );
+    // Its listener is none of them: it says nothing before it is let go.
+    let ends = 2 * connections;
+    allowance::check_seen("sockets", stories.len() as u64, ends, ends)?;
+    Ok(Verdict::Held)
+}
+
+/// The steps of a connection that is opened and closed at both ends, whichever
+/// closes first.
+const STEPS: [(&str, &str); 12] = [
+    ("CLOSED", "SYN_SENT"),
+    ("SYN_SENT", "ESTABLISHED"),
+    ("LISTEN", "SYN_RECV"),
+    ("SYN_RECV", "ESTABLISHED"),
+    ("ESTABLISHED", "FIN_WAIT1"),
+    ("ESTABLISHED", "CLOSE_WAIT"),
+    ("FIN_WAIT1", "FIN_WAIT2"),
+    ("FIN_WAIT1", "CLOSING"),
+    ("FIN_WAIT2", "TIME_WAIT"),
+    ("CLOSING", "TIME_WAIT"),
+    ("CLOSE_WAIT", "LAST_ACK"),
+    ("LAST_ACK", "CLOSED"),
+];
+
+/// Whether each event of a socket goes on from where it was, by a step that TCP
+/// has; else which does not.
+fn follows(story: &[&Value]) -> Result<(), String> {
+    let word = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+    let mut state = None;
+    let mut time = String::new();
+    for event in story {
+        let (from, to) = match word(event, "kind").as_str() {
+            "transition" => (word(event, "from"), word(event, "to")),
+            _ => (word(event, "state"), word(event, "state")),
+        };
+        let is_step = from == to || STEPS.contains(&(from.as_str(), to.as_str()));
+        let goes_on = match &state {
+            Some(state) => from == *state,
+            None => from == "CLOSED" || from == "LISTEN",
+        };
+        if !is_step || !goes_on || word(event, "time") < time {
+            return Err(format!("{event} does not follow in {story:#?}"));
+        }
+        state = Some(to);
+        time = word(event, "time");
+    }
+    Ok(())
 }
 
 fn told(event: &Value) -> Result<String> {

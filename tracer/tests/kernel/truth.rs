@@ -99,18 +99,12 @@ pub(crate) fn ended(snapshot: &Value, of: &str) -> BTreeMap<String, u64> {
     counted.filter(|(_, n)| *n > 0).collect()
 }
 
-/// The sum of `lost`.
+/// The sum of `lost`, which is twtrace's own word: nothing is excused by it.
 pub(crate) fn lost(snapshot: &Value) -> u64 {
     ["ring", "map", "recursion", "unseen"]
         .iter()
         .map(|cause| count(snapshot, &["lost", cause]))
         .sum()
-}
-
-/// Loss that a counter told. (`unseen` is found by the witnesses, and a kernel
-/// that runs no program in some context makes it without any fault of ours.)
-pub(crate) fn told_loss(snapshot: &Value) -> u64 {
-    lost(snapshot) - count(snapshot, &["lost", "unseen"])
 }
 
 pub(crate) fn is_exact(snapshot: &Value) -> bool {
@@ -172,34 +166,34 @@ pub(crate) fn check_sums(snapshot: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The `TcpExt` counters of a namespace.
+/// The `Tcp` and `TcpExt` counters of a namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Mib(BTreeMap<String, u64>);
 
 impl Mib {
     pub(crate) fn read(netns: &Netns) -> Result<Mib> {
-        let text = netns.read("/proc/thread-self/net/netstat")?;
-        let mut rows = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("TcpExt: "));
-        let (names, values) = (rows.next(), rows.next());
-        let (names, values) = names.zip(values).context("no TcpExt in netstat")?;
-        let values = values
-            .split_whitespace()
-            .map(str::parse)
-            .collect::<Result<Vec<u64>, _>>()?;
-        Ok(Mib(names
-            .split_whitespace()
-            .map(str::to_owned)
-            .zip(values)
-            .collect()))
+        let mut all = BTreeMap::new();
+        for (file, group) in [("netstat", "TcpExt: "), ("snmp", "Tcp: ")] {
+            let text = netns.read(&format!("/proc/thread-self/net/{file}"))?;
+            let mut rows = text.lines().filter_map(|line| line.strip_prefix(group));
+            let (names, values) = (rows.next(), rows.next());
+            let (names, values) = names
+                .zip(values)
+                .with_context(|| format!("no {group}in {file}"))?;
+            let named = names.split_whitespace().zip(values.split_whitespace());
+            // MaxConn is -1, which counts nothing.
+            all.extend(
+                named.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))),
+            );
+        }
+        Ok(Mib(all))
     }
 
     pub(crate) fn get(&self, name: &str) -> u64 {
         *self
             .0
             .get(name)
-            .unwrap_or_else(|| panic!("this kernel has no counter TcpExt{name}"))
+            .unwrap_or_else(|| panic!("this kernel has no counter {name}"))
     }
 
     /// Minisockets of both kinds born so far (6.1 and later).
@@ -219,6 +213,23 @@ pub(crate) fn minisockets(netns: &Netns) -> Result<u64> {
         .find(|&word| word == "tw")
         .context("no tw in sockstat")?;
     Ok(words.next().context("no number in sockstat")?.parse()?)
+}
+
+/// How often a snapshot has seen a socket go from one state to another.
+pub(crate) fn transitions(snapshot: &Value, from: &str, to: &str) -> u64 {
+    rows_of_transitions(snapshot)
+        .find(|row| row["from"] == from && row["to"] == to)
+        .map_or(0, |row| count(row, &["count"]))
+}
+
+pub(crate) fn all_transitions(snapshot: &Value) -> u64 {
+    let counts = rows_of_transitions(snapshot).map(|row| count(row, &["count"]));
+    counts.sum()
+}
+
+fn rows_of_transitions(snapshot: &Value) -> impl Iterator<Item = &Value> {
+    let rows = at(snapshot, &["transitions"]).as_array();
+    rows.into_iter().flatten()
 }
 
 /// Births of both kinds of minisocket that a snapshot knows of.
