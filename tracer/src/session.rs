@@ -21,6 +21,7 @@ use crate::kernel::cgroup::Cgroups;
 use crate::kernel::clock;
 use crate::kernel::netns::Namespace;
 use crate::kernel::requirements::Facts;
+use crate::kernel::tracer::Distortion;
 use crate::model::event::Moment;
 use crate::model::happening::Happening;
 use crate::model::ledger::{Frame, Sums};
@@ -89,6 +90,9 @@ pub struct Plan {
     pub interval: Duration,
     pub duration: Option<Duration>,
     pub ring_bytes: u32,
+    /// For tests alone.
+    #[doc(hidden)]
+    pub distortion: Option<Distortion>,
 }
 
 /// Runs until the sink has enough, the time is over, or a signal asks to end.

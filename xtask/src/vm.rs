@@ -59,6 +59,7 @@ const SYSCTL_D: (&str, &str) = (
     "the programs that it asks are not in the guest",
 );
 const RECORDING: (&str, &str) = ("recording::", "it runs a shell, which is not in the guest");
+const CANARIES: (&str, &str) = ("canaries::", "what they prove depends on no kernel");
 const ERRORS: (&str, &str) = ("errors::", "what users are told depends on no kernel");
 const OTHER_LANE: &str = "run in the other lane";
 
@@ -80,6 +81,7 @@ pub(crate) const LANES: [Lane; 2] = [
         threads: 3,
         skipped: &[
             BYSTANDER,
+            CANARIES,
             TPROXY,
             STANDING,
             SOAK,
@@ -105,6 +107,7 @@ pub(crate) const LANES: [Lane; 2] = [
         threads: 3,
         skipped: &[
             BYSTANDER,
+            CANARIES,
             LIVES,
             SOAK,
             LAB,

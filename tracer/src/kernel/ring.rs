@@ -10,6 +10,7 @@ use aya::programs::RawTracePoint;
 use super::batches::Batches;
 use super::clock;
 use super::merge::Merge;
+use super::tracer::Distortion;
 use crate::model::event::Event;
 
 pub(super) struct Ring {
@@ -18,17 +19,24 @@ pub(super) struct Ring {
     bytes: usize,
     batches: Batches,
     merge: Merge,
+    distortion: Option<Distortion>,
     /// Records read so far.
     read: u64,
 }
 
 impl Ring {
-    pub(super) fn new(ring: RingBuf<MapData>, bytes: usize, batches: Batches) -> Ring {
+    pub(super) fn new(
+        ring: RingBuf<MapData>,
+        bytes: usize,
+        batches: Batches,
+        distortion: Option<Distortion>,
+    ) -> Ring {
         Ring {
             ring,
             bytes,
             batches,
             merge: Merge::default(),
+            distortion,
             read: 0,
         }
     }
@@ -51,8 +59,13 @@ impl Ring {
             batches,
             merge,
             read,
+            distortion,
             ..
         } = self;
+        let mut take = |event: &Event| match distortion {
+            None => take(event),
+            Some(distort) => distort(event, &mut take),
+        };
         batches.flush(flush, |batch| *read += merge.push(batch))?;
         let mut bytes = 0;
         while bytes < self.bytes
@@ -64,7 +77,7 @@ impl Ring {
                 merge.emit_half(clock::now(), &mut take);
             }
         }
-        merge.emit(horizon, clock::now(), take);
+        merge.emit(horizon, clock::now(), &mut take);
         Ok(())
     }
 

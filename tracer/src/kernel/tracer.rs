@@ -50,6 +50,11 @@ const BATCHES_IN_RING: u32 = 8;
 
 const SET_STATE: &str = "inet_sock_set_state";
 
+/// What a test puts between the ring and whoever takes its events, to see which
+/// other tests notice: it passes on an event as it is, changed, twice, or not.
+#[doc(hidden)]
+pub type Distortion = fn(&Event, &mut dyn FnMut(&Event));
+
 /// What is to be seen.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -60,6 +65,9 @@ pub struct Wanted {
     pub tell_all: bool,
     /// A power-of-two multiple of the page size.
     pub ring_bytes: u32,
+    /// For tests alone.
+    #[doc(hidden)]
+    pub distortion: Option<Distortion>,
 }
 
 #[expect(missing_debug_implementations, reason = "aya's maps have none")]
@@ -137,6 +145,7 @@ impl Tracer {
                 RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
                 wanted.ring_bytes as usize,
                 Batches::map(&map(&mut ebpf, seat::BATCHES)?, cpus)?,
+                wanted.distortion,
             ),
             control: Array::try_from(map(&mut ebpf, seat::CONTROL)?)?,
             losses: PerCpuArray::try_from(map(&mut ebpf, seat::LOSSES)?)?,

@@ -63,6 +63,7 @@ impl Scene {
                 filter: Filter::default(),
                 ring_bytes: RING_BYTES,
                 tell_all: true,
+                ..Wanted::default()
             },
         )?;
         tracer.attach()?;

@@ -63,6 +63,7 @@ impl Watch {
                 filter: filter.clone(),
                 tell_all: filter.judges(),
                 ring_bytes: plan.ring_bytes,
+                distortion: plan.distortion,
             },
         )?;
         let (moment, jiffies) = tracer.clocks()?;

@@ -254,6 +254,7 @@ fn last_snapshot(facts: &Facts, netns: NetnsChoice, look: Duration) -> Result<Sn
         interval: look,
         duration: Some(look),
         ring_bytes: DEFAULT_RING_BYTES,
+        distortion: None,
     };
     let mut last = Last(None);
     session::run(facts, &plan, &mut last)?;

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::live::CANNOT_WRITE;
 use crate::kernel::requirements;
+use crate::kernel::tracer::Distortion;
 use crate::model::happening::Happening;
 use crate::model::snapshot::Lost;
 use crate::model::state_set::StateSet;
@@ -18,12 +19,19 @@ use crate::session::{self, More, Names, Plan, Sink, Taken};
 
 /// Prints events until the options or a signal say stop.
 pub fn run(options: &EventsOptions) -> Result<()> {
+    run_distorted(options, None)
+}
+
+/// The same of events as a test distorts them.
+#[doc(hidden)]
+pub fn run_distorted(options: &EventsOptions, distortion: Option<Distortion>) -> Result<()> {
     let facts = requirements::check(options.scope.netns.reach())?;
     let plan = Plan {
         scope: options.scope.clone(),
         interval: options.interval,
         duration: options.duration,
         ring_bytes: options.ring_bytes,
+        distortion,
     };
     session::run(&facts, &plan, &mut Printer::new(options))?;
     Ok(())

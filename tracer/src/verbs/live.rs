@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::kernel::requirements;
+use crate::kernel::tracer::Distortion;
 use crate::model::state_set::StateSet;
 use crate::options::{Color, LiveForm, LiveOptions};
 use crate::output;
@@ -13,6 +14,12 @@ use crate::session::{self, More, Plan, Sink, Taken};
 /// Shows one snapshot an interval and one at the end, until the options or a
 /// signal say stop.
 pub fn run(options: &LiveOptions) -> Result<()> {
+    run_distorted(options, None)
+}
+
+/// The same of events as a test distorts them.
+#[doc(hidden)]
+pub fn run_distorted(options: &LiveOptions, distortion: Option<Distortion>) -> Result<()> {
     let facts = requirements::check(options.scope.netns.reach())?;
     let mut live = Live {
         shown: sink(options.form, options.scope.states, options.color),
@@ -23,6 +30,7 @@ pub fn run(options: &LiveOptions) -> Result<()> {
         interval: options.interval,
         duration: options.duration,
         ring_bytes: options.ring_bytes,
+        distortion,
     };
     session::run(&facts, &plan, &mut live)?;
     Ok(())

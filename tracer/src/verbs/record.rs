@@ -31,6 +31,7 @@ pub fn run(options: &RecordOptions) -> Result<()> {
         interval: options.interval,
         duration: options.duration,
         ring_bytes: options.ring_bytes,
+        distortion: None,
     };
     let words: Vec<String> = options
         .command

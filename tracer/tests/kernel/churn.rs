@@ -165,9 +165,10 @@ pub(crate) fn rps_on_both_ends_of_a_veth() -> Outcome {
         }
     }
     if let Some(skipped) = skipped {
-        // All but what falls between the kernel's mark and ours.
+        // All but what falls between the kernel's mark and ours, which is about half
+        // where the program is short; what is lost so is bounded below.
         ensure!(
-            rescued <= skipped && (skipped < SKIPS || rescued * 2 >= skipped),
+            rescued <= skipped && (skipped < SKIPS || rescued * 4 >= skipped),
             "{skipped} transitions skipped, {rescued} rescued"
         );
         // Nothing else is ever skipped: interrupts are off at the timers' tracepoints.

@@ -9,6 +9,7 @@
 mod allowance;
 mod apart;
 mod bystander;
+mod canaries;
 mod churn;
 mod doctor;
 mod ends;
@@ -78,6 +79,9 @@ const TESTS: &[Test] = &[
         Room::Any,
         lives::expired_ones_lie_in_the_band,
     ),
+    ("canaries::expiries_dropped", Room::Any, || {
+        canaries::notice("expiries_dropped")
+    }),
     (
         "ends::time_wait_expired",
         Room::Any,
@@ -140,6 +144,24 @@ const TESTS: &[Test] = &[
         Room::Alone,
         owners::one_process_alone,
     ),
+    ("canaries::births_dropped", Room::Alone, || {
+        canaries::notice("births_dropped")
+    }),
+    ("canaries::ends_dropped", Room::Alone, || {
+        canaries::notice("ends_dropped")
+    }),
+    ("canaries::transitions_dropped", Room::Alone, || {
+        canaries::notice("transitions_dropped")
+    }),
+    ("canaries::births_twice", Room::Alone, || {
+        canaries::notice("births_twice")
+    }),
+    ("canaries::records_swapped", Room::Alone, || {
+        canaries::notice("records_swapped")
+    }),
+    ("canaries::no_fault", Room::Alone, || {
+        canaries::notice("no_fault")
+    }),
     (
         "ends::fin_wait2_expired",
         Room::Calm,
@@ -396,6 +418,7 @@ fn main() -> std::process::ExitCode {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
         Some(owners::ROLE) => return owners::work(),
+        Some(canaries::ROLE) => return canaries::be_twtrace(),
         // Process 1 of its PID namespace, and of no machine.
         Some(apart::ROLE) => return apart::hold(words.next().is_some()),
         Some(names::EVIL) => return names::churn(words),
@@ -403,9 +426,6 @@ fn main() -> std::process::ExitCode {
         Some(walk::ROLE) => return walk::work(words.next().as_deref()),
         _ if guest::is_guest() => guest::be_init(),
         _ => {}
-    }
-    if guest::is_guest() {
-        guest::be_init();
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);

@@ -80,6 +80,7 @@ pub(crate) fn frames_add_up_to_the_snapshot() -> Outcome {
         interval: std::time::Duration::from_millis(50),
         duration: Some(PATIENCE),
         ring_bytes: DEFAULT_RING_BYTES,
+        distortion: None,
     };
     let facts = requirements::check(plan.scope.netns.reach())?;
     let mut sink = Beside {

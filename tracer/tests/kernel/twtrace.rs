@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tracer::lab::netns::Netns;
 
-use super::truth;
+use super::{canaries, truth};
 
 /// For whatever the program owes us on a machine that is busy with other tests,
 /// and may be emulated.
@@ -42,7 +42,7 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 pub(crate) fn command() -> Command {
-    Command::new(binary())
+    canaries::command().unwrap_or_else(|| Command::new(binary()))
 }
 
 impl Twtrace {

@@ -164,6 +164,7 @@ fn plan(replica: &Replica, end: LabEnd) -> Plan {
         interval: INTERVAL,
         duration: None,
         ring_bytes: RING_BYTES,
+        distortion: None,
     }
 }
 
