@@ -258,7 +258,7 @@ impl Folders {
         copy_all(&self.committed, &merged)?;
         let log = File::create(&self.log)?;
         run(Command::new(program)
-            .args(["-set_cover_merge=1", &format!("-timeout={INPUT_SECONDS}")])
+            .args(["-merge=1", &format!("-timeout={INPUT_SECONDS}")])
             .args([&merged, &self.found])
             .stdout(Stdio::null())
             .stderr(log))?;
