@@ -67,6 +67,8 @@ const TCP_EXT: [&str; 9] = [
 /// sockstat's gauges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
+    /// As [`netns::cookie`].
+    pub cookie: Option<u64>,
     pub counters: BTreeMap<&'static str, u64>,
     pub minisockets: u64,
     pub full_sockets: u64,
@@ -78,7 +80,10 @@ pub fn read_named(namespaces: &[Namespace]) -> Vec<(Netns, Named)> {
     let one = |namespace: &Namespace| {
         let (snmp, netstat) = (file("snmp").ok()?, file("netstat").ok()?);
         let (sockstat, sockstat6) = (file("sockstat").ok()?, file("sockstat6"));
-        let named = name(&snmp, &netstat, &sockstat, &sockstat6.unwrap_or_default());
+        let named = Named {
+            cookie: netns::cookie(),
+            ..name(&snmp, &netstat, &sockstat, &sockstat6.unwrap_or_default())
+        };
         Some((Netns(namespace.inode), named))
     };
     let all = netns::visit(namespaces, one).unwrap_or_default();
@@ -94,6 +99,7 @@ pub fn name(snmp: &str, netstat: &str, sockstat: &str, sockstat6: &str) -> Named
     let ext = TCP_EXT.map(|name| (name, column(netstat, "TcpExt: ", name)));
     let gauge = |text, line, name| socket_stat(text, line, name).unwrap_or(0);
     Named {
+        cookie: None,
         counters: tcp
             .into_iter()
             .chain(ext)
@@ -230,6 +236,7 @@ UDP: inuse 2 mem 0
         assert_eq!(
             named,
             Named {
+                cookie: None,
                 counters: BTreeMap::from([
                     ("ActiveOpens", 20),
                     ("AttemptFails", 3),

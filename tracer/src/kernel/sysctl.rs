@@ -86,14 +86,28 @@ fn read(keys: impl Iterator<Item = &'static Sysctl>) -> io::Result<Values> {
     Ok(values)
 }
 
-/// All of a namespace that has to do with TCP, by full names: `net.ipv4.tcp_*`
-/// and the local ports. In the order of the namespaces; `None` for one that can
-/// no longer be entered.
+/// All of a namespace that has to do with TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllOfTcp {
+    /// As [`netns::cookie`].
+    pub cookie: Option<u64>,
+    /// By full names: `net.ipv4.tcp_*` and the local ports.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// In the order of the namespaces; `None` for one that can no longer be entered.
 #[must_use]
-pub fn all_of_tcp(namespaces: &[Namespace]) -> Vec<Option<BTreeMap<String, String>>> {
-    let read = netns::visit(namespaces, |_| read_all_of_tcp());
+pub fn all_of_tcp(namespaces: &[Namespace]) -> Vec<Option<AllOfTcp>> {
+    let read = netns::visit(namespaces, |_| {
+        Ok(AllOfTcp {
+            cookie: netns::cookie(),
+            sysctls: read_all_of_tcp()?,
+        })
+    });
     let read = read.unwrap_or_default().into_iter();
-    let mut all: Vec<_> = read.map(|one| one.ok()?.ok()).collect();
+    let mut all: Vec<_> = read
+        .map(|one: io::Result<io::Result<_>>| one.ok()?.ok())
+        .collect();
     all.resize(namespaces.len(), None);
     all
 }
@@ -271,6 +285,8 @@ mod tests {
             ])[..] else {
                 panic!("two of the three can be entered");
             };
+            assert!(of_here.cookie.is_none() || of_here.cookie != of_host.cookie);
+            let (of_host, of_here) = (&of_host.sysctls, &of_here.sysctls);
             assert_eq!(of_here["net.ipv4.ip_local_port_range"], "2000 2999");
             assert_ne!(of_host["net.ipv4.ip_local_port_range"], "2000 2999");
             assert!(of_host.keys().filter(|key| key.contains(".tcp_")).count() > 40);

@@ -169,9 +169,10 @@ impl<F: FnMut(&Line) -> Result<More>> Recorder<'_, F> {
         let mut kernel = Kernel::default();
         for (netns, now) in counters::read_named(namespaces) {
             let before = self.counted.get(&netns);
+            let before = before.filter(|before| before.cookie == now.cookie);
             for (&name, &value) in &now.counters {
                 let before = before.and_then(|named| named.counters.get(name).copied());
-                // One that is lower is another namespace's, with the inode of one that ended.
+                // One that is lower is another namespace's too, before there were cookies.
                 let moved = value.checked_sub(before.unwrap_or(0)).unwrap_or(value);
                 *kernel.counters.entry(name.to_owned()).or_default() += moved;
             }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::kernel::clock;
 use crate::kernel::netns::Namespace;
-use crate::kernel::{clock, sysctl};
+use crate::kernel::sysctl::{self, AllOfTcp};
 use crate::model::event::Moment;
 use crate::recording::{Line, NamespaceSettings, SysctlChange, Sysctls};
 
@@ -22,6 +23,8 @@ pub(super) struct Settings {
 
 #[derive(Debug)]
 struct Known {
+    /// Tells it from a later namespace of that inode, where the kernel has cookies.
+    cookie: Option<u64>,
     sysctls: Sysctls,
     /// When they were last read.
     elapsed_s: f64,
@@ -35,18 +38,29 @@ impl Settings {
         let cost = clock::now().since(began).as_nanos() as u64;
         self.not_before = Moment(began.0 + cost * SPARING);
 
+        self.take(moment, read)
+    }
+
+    /// In the order of the namespaces.
+    fn take(&mut self, moment: &Read<'_>, read: Vec<Option<AllOfTcp>>) -> Vec<Line> {
         let mut lines = Vec::new();
-        for (namespace, sysctls) in moment.namespaces.iter().zip(read) {
-            let Some(sysctls) = sysctls else { continue };
-            match self.by_netns.get(&namespace.inode) {
+        for (namespace, read) in moment.namespaces.iter().zip(read) {
+            let Some(AllOfTcp { cookie, sysctls }) = read else {
+                continue;
+            };
+            let known = self.by_netns.get(&namespace.inode);
+            match known.filter(|known| known.cookie == cookie) {
                 None => lines.push(Line::Namespace(moment.settings(namespace, &sysctls))),
                 Some(known) => {
                     lines.extend(moment.changes(namespace, known, &sysctls).map(Line::Sysctl));
                 }
             }
-            let elapsed_s = moment.elapsed_s;
-            self.by_netns
-                .insert(namespace.inode, Known { sysctls, elapsed_s });
+            let known = Known {
+                cookie,
+                sysctls,
+                elapsed_s: moment.elapsed_s,
+            };
+            self.by_netns.insert(namespace.inode, known);
         }
         lines
     }
@@ -95,5 +109,46 @@ impl Read<'_> {
                 after: after.clone(),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::netns::{Namespace, Way};
+
+    fn lines(settings: &mut Settings, cookie: Option<u64>, reuse: &str) -> Vec<Line> {
+        let namespace = Namespace {
+            inode: 7,
+            way: Way::Link("/proc/1/ns/net".into()),
+            name: None,
+            cookie: None,
+        };
+        let moment = Read {
+            time: Timestamp::UNIX_EPOCH,
+            elapsed_s: 1.0,
+            namespaces: &[namespace],
+        };
+        let key = "net.ipv4.tcp_tw_reuse".to_owned();
+        let sysctls = Sysctls::from([(key, reuse.to_owned())]);
+        settings.take(&moment, vec![Some(AllOfTcp { cookie, sysctls })])
+    }
+
+    #[test]
+    fn what_another_namespace_of_the_inode_is_set_to_is_no_change() {
+        for (first, other) in [(Some(1), Some(2)), (None, Some(2))] {
+            let mut settings = Settings::default();
+            let new = lines(&mut settings, first, "0");
+            assert!(matches!(new[..], [Line::Namespace(_)]), "{new:?}");
+            assert_eq!(lines(&mut settings, first, "0").len(), 0);
+            let changed = lines(&mut settings, first, "1");
+            assert!(matches!(changed[..], [Line::Sysctl(_)]), "{changed:?}");
+
+            let another = lines(&mut settings, other, "2");
+            let [Line::Namespace(another)] = &another[..] else {
+                panic!("{another:?}");
+            };
+            assert_eq!(another.sysctls["net.ipv4.tcp_tw_reuse"], "2");
+        }
     }
 }
