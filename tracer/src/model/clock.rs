@@ -10,6 +10,10 @@ use super::event::{Moment, Tick};
 /// 2MSL as mainline has it, for as long as no arming has been seen.
 pub(crate) const ASSUMED_NOMINAL_S: u32 = 60;
 
+/// What a kernel may ask for when it arms a TIME_WAIT, at most: those that let it
+/// be set, by `tcp_tw_timeout`, end at ten minutes.
+pub(super) const LONGEST_S: u32 = 3600;
+
 /// `LVL_CLK_SHIFT` and `1 << LVL_BITS` of kernel/time/timer.c; the same from 4.8 on.
 const LEVEL_SHIFT: u32 = 3;
 const LEVEL_SIZE: u64 = 64;
@@ -78,7 +82,7 @@ impl Clock {
     /// A TIME_WAIT was armed with this timeout. True if that changed the nominal one.
     pub(super) fn saw_timeout(&mut self, timeout: u32) -> bool {
         // Nothing a kernel would arm a TIME_WAIT with: torn, or overdue already.
-        if timeout == 0 || timeout > 3600 * self.tick.hz {
+        if timeout == 0 || timeout > LONGEST_S.saturating_mul(self.tick.hz) {
             return false;
         }
         if !self.measured {
