@@ -4,9 +4,10 @@
 //! A port is taken per (local address, remote address, remote port), in any
 //! state, minisockets included: that is what `connect()` runs out of.
 
-use rustc_hash::FxHashMap;
+use std::hash::{Hash, Hasher};
 
 use super::event::{Family, NamespaceFacts, Netns, Tuple};
+use super::hash::{Keyed, Map};
 use super::snapshot;
 
 /// No destination.
@@ -15,13 +16,24 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 /// Seconds over which rates are smoothed.
 const SMOOTH_S: f64 = 3.0;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     netns: Netns,
     family: Family,
     local: [u8; 16],
     remote: [u8; 16],
     remote_port: u16,
+}
+
+/// In as few words as it takes.
+impl Hash for Key {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_le_bytes(self.local));
+        state.write_u128(u128::from_le_bytes(self.remote));
+        let place = u64::from(self.netns.0) << 32 | u64::from(self.remote_port) << 16;
+        state.write_u64(place | u64::from(self.family == Family::Inet6));
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -47,18 +59,18 @@ pub(super) struct Destinations {
     free: Vec<u32>,
     /// Those that nobody used any more at some time: what a full table may forget.
     unused: Vec<u32>,
-    by_key: FxHashMap<Key, u32>,
+    by_key: Map<Key, u32>,
     limit: usize,
     left_out: u64,
 }
 
 impl Destinations {
-    pub(super) fn new(limit: usize) -> Destinations {
+    pub(super) fn new(limit: usize, hash: Keyed) -> Destinations {
         Destinations {
             all: Vec::new(),
             free: Vec::new(),
             unused: Vec::new(),
-            by_key: FxHashMap::default(),
+            by_key: Map::with_hasher(hash),
             limit,
             left_out: 0,
         }
@@ -276,7 +288,7 @@ fn usable_ports(facts: &NamespaceFacts) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Destinations, NOWHERE};
+    use super::{Destinations, Keyed, NOWHERE};
     use crate::model::event::{Family, NamespaceFacts, Netns, Tuple};
 
     fn tuple(remote: u8) -> Tuple {
@@ -309,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_fullest_comes_first_with_its_limit() {
-        let mut destinations = Destinations::new(16);
+        let mut destinations = Destinations::new(16, Keyed::new(0));
         destinations.take(&tuple(2), true);
         for _ in 0..3 {
             destinations.take(&tuple(3), true);
@@ -330,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_grows_is_said_to_run_out() {
-        let mut destinations = Destinations::new(16);
+        let mut destinations = Destinations::new(16, Keyed::new(0));
         let known = facts(0);
         for _ in 0..20 {
             for _ in 0..100 {
@@ -348,7 +360,7 @@ mod tests {
     fn filling_up_to_what_the_ports_sustain_is_no_exhaustion() {
         let known = facts(0);
         let exhausted_at = |per_s: u64| {
-            let mut destinations = Destinations::new(16);
+            let mut destinations = Destinations::new(16, Keyed::new(0));
             for _ in 0..20 {
                 for _ in 0..per_s {
                     let index = destinations.take(&tuple(2), true);
@@ -364,14 +376,14 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_of_a_namespace_nobody_described() {
-        let mut destinations = Destinations::new(16);
+        let mut destinations = Destinations::new(16, Keyed::new(0));
         destinations.take(&tuple(2), true);
         assert!(destinations.worst(9, 61.0, |_| None).is_empty());
     }
 
     #[test]
     fn a_full_table_says_whom_it_left_out_and_forgets_the_unused() {
-        let mut destinations = Destinations::new(2);
+        let mut destinations = Destinations::new(2, Keyed::new(0));
         let first = destinations.take(&tuple(2), true);
         destinations.take(&tuple(3), true);
         assert_eq!(destinations.take(&tuple(4), true), NOWHERE);
@@ -382,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_came_into_use_again_is_not_forgotten() {
-        let mut destinations = Destinations::new(2);
+        let mut destinations = Destinations::new(2, Keyed::new(0));
         let first = destinations.take(&tuple(2), true);
         let second = destinations.take(&tuple(3), true);
         destinations.release(first);

@@ -9,6 +9,7 @@ mod destinations;
 pub mod event;
 pub mod filter;
 pub mod happening;
+mod hash;
 pub mod histogram;
 pub mod ledger;
 pub mod life_table;

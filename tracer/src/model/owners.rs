@@ -5,10 +5,9 @@
 
 use std::net::IpAddr;
 
-use rustc_hash::FxHashMap;
-
 use super::event::OUTSIDE;
 use super::happening;
+use super::hash::{Keyed, Map};
 
 /// No process.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -33,7 +32,7 @@ struct Identity {
 pub(super) struct Owners {
     identities: Vec<Identity>,
     free: Vec<u32>,
-    by_pid: FxHashMap<u32, u32>,
+    by_pid: Map<u32, u32>,
     limit: usize,
     lookups: u64,
     /// TIME_WAITs entered by identities that were dropped.
@@ -41,11 +40,11 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    pub(super) fn new(limit: usize) -> Owners {
+    pub(super) fn new(limit: usize, hash: Keyed) -> Owners {
         Owners {
             identities: Vec::new(),
             free: Vec::new(),
-            by_pid: FxHashMap::default(),
+            by_pid: Map::with_hasher(hash),
             limit: limit.max(16),
             lookups: 0,
             dropped: 0,
@@ -250,15 +249,15 @@ fn shown(pid: u32) -> u32 {
 /// TIME_WAITs entered by remote address.
 #[derive(Clone, Debug)]
 pub(super) struct Remotes {
-    entered: FxHashMap<IpAddr, u64>,
+    entered: Map<IpAddr, u64>,
     limit: usize,
     dropped: u64,
 }
 
 impl Remotes {
-    pub(super) fn new(limit: usize) -> Remotes {
+    pub(super) fn new(limit: usize, hash: Keyed) -> Remotes {
         Remotes {
-            entered: FxHashMap::default(),
+            entered: Map::with_hasher(hash),
             limit: limit.max(16),
             dropped: 0,
         }
@@ -288,7 +287,7 @@ impl Remotes {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOBODY, OUTSIDE, Owners, Remotes};
+    use super::{Keyed, NOBODY, OUTSIDE, Owners, Remotes};
 
     fn comm(name: &str) -> [u8; 16] {
         let mut comm = [0; 16];
@@ -298,7 +297,7 @@ mod tests {
 
     #[test]
     fn neither_the_idle_task_nor_a_kernel_thread_owns_a_socket() {
-        let mut owners = Owners::new(16);
+        let mut owners = Owners::new(16, Keyed::new(0));
         owners.name(30, comm("kworker/0:1"), 1, true);
         assert_eq!((owners.actor(0), owners.actor(30)), (NOBODY, NOBODY));
         assert_eq!(owners.current(30).comm, Some(comm("kworker/0:1")));
@@ -306,7 +305,7 @@ mod tests {
 
     #[test]
     fn those_outside_have_no_number_and_are_told_apart() {
-        let mut owners = Owners::new(16);
+        let mut owners = Owners::new(16, Keyed::new(0));
         owners.name(OUTSIDE | 7, comm("nginx"), 1, false);
         owners.name(OUTSIDE | 8, comm("curl"), 1, false);
         owners.name(7, comm("wget"), 1, false);
@@ -323,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_pid_given_anew_does_not_take_over_the_count() {
-        let mut owners = Owners::new(16);
+        let mut owners = Owners::new(16, Keyed::new(0));
         owners.name(7, comm("curl"), 1, false);
         let curl = owners.actor(7);
         owners.hold(curl);
@@ -346,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_full_table_keeps_the_biggest_and_says_what_it_dropped() {
-        let mut owners = Owners::new(64);
+        let mut owners = Owners::new(64, Keyed::new(0));
         for pid in 1..=1000 {
             let owner = owners.actor(pid);
             for _ in 0..if pid == 500 { 50 } else { 1 } {
@@ -361,7 +360,7 @@ mod tests {
 
     #[test]
     fn an_owner_that_a_socket_refers_to_is_never_dropped() {
-        let mut owners = Owners::new(16);
+        let mut owners = Owners::new(16, Keyed::new(0));
         let held: Vec<u32> = (1..=16).map(|pid| owners.actor(pid)).collect();
         held.iter().for_each(|&owner| owners.hold(owner));
         assert_eq!(owners.actor(99), NOBODY);
@@ -372,7 +371,7 @@ mod tests {
 
     #[test]
     fn remotes_are_bounded_and_add_up() {
-        let mut remotes = Remotes::new(32);
+        let mut remotes = Remotes::new(32, Keyed::new(0));
         for n in 0..1000_u32 {
             remotes.entered_time_wait(std::net::Ipv4Addr::from(0x0a00_0000 + n % 100).into());
         }

@@ -4,6 +4,7 @@
 //! and takes stock anew when they doubt the counts. It knows no sink, and
 //! nobody tells it when but its caller.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::time::Duration;
 
@@ -75,7 +76,10 @@ impl Watch {
         };
         let mut watch = Watch {
             tracer,
-            ledger: Ledger::new(Config::new(tick, filter, started)),
+            ledger: Ledger::new(Config {
+                secret: secret(),
+                ..Config::new(tick, filter, started)
+            }),
             namespaces: Namespaces::new(only),
             half_open: FxHashMap::default(),
             last_facts: Moment(0),
@@ -315,6 +319,12 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Drawn by chance.
+#[expect(clippy::disallowed_methods, reason = "a run's secret is drawn here")]
+fn secret() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// Half-open requests by namespace.

@@ -177,6 +177,7 @@ fn gone(refused: &Refused) -> String {
 }
 
 /// What std seeds its hash maps with; short enough to be typed again.
+#[expect(clippy::disallowed_methods, reason = "a trial's lot is drawn here")]
 fn any_seed() -> u64 {
     RandomState::new().build_hasher().finish() % 1_000_000
 }

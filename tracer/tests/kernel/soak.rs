@@ -36,6 +36,7 @@ const BASE: u64 = 96 << 20;
 /// Memory is held against what it was once the first TIME_WAITs have ended.
 const SETTLED: Duration = Duration::from_secs(180);
 
+#[expect(clippy::disallowed_methods, reason = "a run's lot is drawn here")]
 pub(crate) fn counts_and_memory() -> Outcome {
     let seconds = number(DURATION)?.unwrap_or(10);
     let seed = number(SEED)?.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);

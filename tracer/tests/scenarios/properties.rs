@@ -7,10 +7,10 @@ use tracer::model::event::{
 };
 use tracer::model::filter::Filter;
 use tracer::model::happening::Happening;
-use tracer::model::ledger::Ledger;
+use tracer::model::ledger::{Config, Ledger, Limits};
 
 use super::identities::check;
-use super::script::{moment, new_ledger, snapshot};
+use super::script::{config, moment, new_ledger, snapshot};
 
 const STATES: [State; 12] = [
     State::Established,
@@ -130,12 +130,53 @@ pub(crate) fn any_act() -> impl Strategy<Value = Act> {
 }
 
 pub(crate) fn play(ledger: &mut Ledger, act: &Act) {
+    play_telling(ledger, act, &mut |_| {});
+}
+
+fn play_telling(ledger: &mut Ledger, act: &Act, tell: &mut impl FnMut(&Happening)) {
     match act {
-        Act::Apply(event) => ledger.apply(event, &mut |_: &Happening| {}),
-        Act::BeginSeed(at) => ledger.begin_seed(*at, &mut |_: &Happening| {}),
+        Act::Apply(event) => ledger.apply(event, tell),
+        Act::BeginSeed(at) => ledger.begin_seed(*at, tell),
         Act::EndSeed(at) => ledger.end_seed(*at),
         Act::Snapshot(at) => drop(snapshot(ledger, 0, *at)),
     }
+}
+
+/// The same, with another remote address, socket and process.
+fn elsewhere(act: &Act, place: u8) -> Act {
+    let mut act = act.clone();
+    let further = |identity: &mut Identity| {
+        if identity.cookie != 0 {
+            identity.cookie += u64::from(place) << 16;
+        }
+        identity.address.0 += u64::from(place) << 16;
+    };
+    if let Act::Apply(event) = &mut act {
+        match event {
+            Event::Step(step) => {
+                further(&mut step.socket);
+                step.pid += u32::from(place);
+                step.tuple
+                    .iter_mut()
+                    .for_each(|tuple| tuple.remote[1] = place);
+            }
+            Event::Birth {
+                minisocket, tuple, ..
+            } => {
+                further(minisocket);
+                tuple.iter_mut().for_each(|tuple| tuple.remote[1] = place);
+            }
+            Event::Seed(seed) => {
+                further(&mut seed.socket);
+                seed.tuple.remote[1] = place;
+            }
+            Event::End { minisocket, .. }
+            | Event::Rearm { minisocket, .. }
+            | Event::Reading { minisocket, .. } => further(minisocket),
+            _ => {}
+        }
+    }
+    act
 }
 
 /// One connection's whole story, in its own order.
@@ -300,5 +341,32 @@ proptest! {
         }
         let at = moment(10.0);
         prop_assert_eq!(snapshot(&mut once, 1, at), snapshot(&mut twice, 1, at));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases() / 4) })]
+
+    #[test]
+    fn nothing_told_hangs_on_the_secret(
+        acts in proptest::collection::vec((any_act(), 0_u8..60), 0..400),
+        secrets in any::<[u64; 2]>(),
+    ) {
+        let told = secrets.map(|secret| {
+            let mut ledger = Ledger::new(Config {
+                secret,
+                // Small enough to be overfull.
+                limits: Limits { processes: 16, remotes: 16, destinations: 4, rows: 5, ports: 3 },
+                ..config(Filter::default())
+            });
+            let mut told = String::new();
+            for (act, place) in &acts {
+                let act = elsewhere(act, *place);
+                play_telling(&mut ledger, &act, &mut |happening| told += &format!("{happening:?}\n"));
+            }
+            let snapshot = snapshot(&mut ledger, 0, moment(500.0));
+            told + &serde_json::to_string(&snapshot).expect("a snapshot is JSON")
+        });
+        prop_assert_eq!(&told[0], &told[1]);
     }
 }

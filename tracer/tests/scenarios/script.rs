@@ -73,12 +73,16 @@ pub(crate) fn jiffies(seconds: f64) -> u32 {
 }
 
 pub(crate) fn new_ledger(filter: Filter) -> Ledger {
+    Ledger::new(config(filter))
+}
+
+pub(crate) fn config(filter: Filter) -> Config {
     let tick = Tick {
         hz: HZ,
         moment: Moment(ZERO),
         jiffies: 1000,
     };
-    Ledger::new(Config::new(tick, filter, Moment(ZERO)))
+    Config::new(tick, filter, Moment(ZERO))
 }
 
 pub(crate) fn snapshot(ledger: &mut Ledger, seq: u64, at: Moment) -> Snapshot {

@@ -37,6 +37,7 @@ use super::destinations::Destinations;
 use super::event::{Arming, Event, Identity, Lost, Moment, Netns, State, Tick, Tuple};
 use super::filter::Filter;
 use super::happening::{Happening, SocketId, What};
+use super::hash::{Keyed, Map};
 use super::owners::{Owners, Remotes};
 
 pub use self::report::Frame;
@@ -58,6 +59,9 @@ pub struct Config {
     /// When the run began.
     pub started: Moment,
     pub limits: Limits,
+    /// What tables are hashed by whose keys somebody else may choose: to be drawn
+    /// by chance for each run, as nothing that is told hangs on it.
+    pub secret: u64,
 }
 
 impl Config {
@@ -68,6 +72,7 @@ impl Config {
             filter,
             started,
             limits: Limits::default(),
+            secret: 0,
         }
     }
 }
@@ -117,7 +122,7 @@ pub struct Ledger {
     /// The newest connect that found no free port.
     without_port: Option<(Moment, Tuple)>,
     /// Listening sockets by namespace and port.
-    listeners: FxHashMap<(u32, u16), u32>,
+    listeners: Map<(u32, u16), u32>,
     /// Minisockets in FIN_WAIT2, and since when they are minisockets: they may step
     /// without an event.
     orphans: FxHashMap<Slot, Moment>,
@@ -139,17 +144,18 @@ impl Ledger {
     #[must_use]
     pub fn new(config: Config) -> Ledger {
         let clock = Clock::new(config.tick);
+        let hash = Keyed::new(config.secret);
         Ledger {
             judging: config.filter.judges(),
             by_process: !config.filter.processes().is_empty(),
             tally: Tally::new(&clock),
             stories: Stories::new(),
             namespaces: Namespaces::default(),
-            owners: Owners::new(config.limits.processes),
-            remotes: Remotes::new(config.limits.remotes),
-            destinations: Destinations::new(config.limits.destinations),
+            owners: Owners::new(config.limits.processes, hash),
+            remotes: Remotes::new(config.limits.remotes, hash),
+            destinations: Destinations::new(config.limits.destinations, hash),
             without_port: None,
-            listeners: FxHashMap::default(),
+            listeners: Map::with_hasher(hash),
             orphans: FxHashMap::default(),
             expiries: Expiries::new(config.tick.hz),
             sideless: Vec::new(),

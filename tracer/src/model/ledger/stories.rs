@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 
 use super::super::event::{Address, Family, Identity, Moment, Netns, State, Tuple};
 use super::super::happening::Side;
+use super::super::hash::fold;
 use super::super::{destinations, owners};
 
 const CHUNK: usize = 1024;
@@ -375,8 +376,7 @@ fn hash_of(identity: Identity) -> u64 {
 /// low bits are alignment: the index wants both ends of the hash to differ.
 #[inline(always)]
 fn mixed(key: u64) -> u64 {
-    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    (product >> 64) as u64 ^ product as u64
+    fold(key ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93)
 }
 
 #[cfg(test)]
