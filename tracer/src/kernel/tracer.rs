@@ -81,8 +81,6 @@ pub struct Tracer {
     timer_offset: u32,
     /// What the kernel says of each program whose skipped runs are losses.
     statistics: Vec<File>,
-    /// Transitions that the kernel skipped and nobody rescued.
-    unrescued: u64,
     /// Sockets that could not be decoded.
     malformed: u64,
     second_chance: Option<BtfTracePointLinkId>,
@@ -157,7 +155,6 @@ impl Tracer {
             }),
             timer_offset: facts.layout.tw_timer,
             statistics: statistics(&ebpf)?,
-            unrescued: 0,
             malformed: 0,
             second_chance: None,
             stand_by: StandBy::default(),
@@ -362,7 +359,8 @@ impl Tracer {
         Ok(self.losses()?.iter().map(|cpu| cpu.requests_expired).sum())
     }
 
-    /// What has been lost since the attach. Whether the second chance is needed
+    /// What has been lost since the attach, as near as counters that are read one
+    /// after the other tell. Whether the second chance is needed
     /// follows from the same counters, so it is attached or detached here.
     pub fn lost(&mut self) -> Result<Lost> {
         // Skips first: what is rescued meanwhile must not look lost.
@@ -370,12 +368,9 @@ impl Tracer {
         self.stand_by(set_state)?;
         let cpus = self.losses()?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
-        // What was rescued between the two readings would take back what was told.
-        let unrescued = skipped.saturating_sub(sum(|losses| losses.rescued));
-        self.unrescued = self.unrescued.max(unrescued);
         Ok(Lost {
             ring: sum(|losses| losses.ring) + self.ring.malformed() + self.malformed,
-            recursion: self.unrescued,
+            recursion: skipped.saturating_sub(sum(|losses| losses.rescued)),
         })
     }
 

@@ -164,13 +164,23 @@ pub struct Counters {
     pub full_sockets: u64,
 }
 
-/// Losses since the attach, by cause. Each number only grows.
+/// Losses since the attach, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// The ring buffer had no room.
     pub ring: u64,
     /// The kernel skipped a program because it was running on that CPU already.
     pub recursion: u64,
+}
+
+impl Lost {
+    /// What is lost stays lost. The kernel side keeps several counters to a
+    /// number and they are not read at one moment, so that what one of them takes
+    /// back of another may be read too early.
+    pub(super) fn rise_to(&mut self, read: Lost) {
+        self.ring = self.ring.max(read.ring);
+        self.recursion = self.recursion.max(read.recursion);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

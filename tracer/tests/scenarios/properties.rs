@@ -284,6 +284,19 @@ proptest! {
     }
 
     #[test]
+    fn no_count_of_losses_steps_back(acts in proptest::collection::vec(any_act(), 0..120)) {
+        let mut ledger = new_ledger(Filter::default());
+        let mut before = [0; 4];
+        for act in &acts {
+            play(&mut ledger, act);
+            let lost = snapshot(&mut ledger, 0, moment(100.0)).lost;
+            let now = [lost.ring, lost.map, lost.recursion, lost.unseen];
+            prop_assert!(before.iter().zip(&now).all(|(before, now)| before <= now), "{:?} {:?}", before, now);
+            before = now;
+        }
+    }
+
+    #[test]
     fn the_identities_hold_behind_a_filter(acts in proptest::collection::vec(any_act(), 0..120)) {
         let mut ledger = new_ledger(Filter::new(None, vec![40_001], vec![], vec![], vec![]));
         for act in &acts {

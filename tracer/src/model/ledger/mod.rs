@@ -262,7 +262,7 @@ impl Ledger {
                 netns,
                 ref counters,
             } => self.counters(netns, counters),
-            Event::Lost(lost) => self.lost = lost,
+            Event::Lost(lost) => self.lost.rise_to(lost),
         }
     }
 
