@@ -28,8 +28,8 @@ pub fn read() -> Slabs {
         fs::read_to_string(path).ok()?.trim().parse().ok()
     };
     // The second came with Linux 6.1.
-    let bind_buckets =
-        size("tcp_bind_bucket").map(|first| first + size("tcp_bind2_bucket").unwrap_or(0));
+    let bind_buckets = size("tcp_bind_bucket")
+        .map(|first| first.saturating_add(size("tcp_bind2_bucket").unwrap_or(0)));
     Slabs {
         minisocket,
         minisockets_total,

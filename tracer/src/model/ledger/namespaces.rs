@@ -72,7 +72,7 @@ pub(super) struct Span {
 impl Span {
     /// By how much a figure exceeds all of its, or falls short of them.
     pub(super) fn beyond(&self, figure: i64) -> i64 {
-        figure - figure.clamp(self.low as i64, self.high as i64)
+        figure.saturating_sub(figure.clamp(self.low as i64, self.high as i64))
     }
 
     #[inline(always)]
@@ -181,7 +181,8 @@ impl Namespaces {
             {
                 continue;
             }
-            self.forgotten_overflowed += self.at(index).testimony.overflowed;
+            let overflowed = self.at(index).testimony.overflowed;
+            self.forgotten_overflowed = self.forgotten_overflowed.saturating_add(overflowed);
             self.by_inode.remove(&self.all[index as usize].netns);
             self.free.push(index);
             self.last = (Netns(0), u32::MAX);

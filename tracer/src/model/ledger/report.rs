@@ -157,18 +157,18 @@ impl Ledger {
 
     fn time_wait(&self, states: &States, at: Moment, elapsed_s: f64) -> TimeWait {
         let count = states.get(State::TimeWait).copied().unwrap_or_default();
-        let overflowed: u64 = self
+        let overflowed = self
             .namespaces
             .iter()
             .map(|namespace| namespace.testimony.overflowed)
-            .sum();
+            .fold(self.namespaces.forgotten_overflowed, u64::saturating_add);
         TimeWait {
             now: count.now,
             seeded: count.seeded,
             entered: count.entered,
             side: self.tally.sides,
             rearmed: self.tally.rearmed,
-            overflowed: overflowed + self.namespaces.forgotten_overflowed,
+            overflowed,
             ended: self.tally.ended,
             ended_seeded: self.tally.ended_seeded,
             lifetime_s: Lifetime {

@@ -73,7 +73,8 @@ impl Testimony {
     /// saw, beyond those known to be missing.
     pub(super) fn take(&mut self, counters: &Counters) -> u64 {
         let before = self.overflowed_before(counters.overflowed);
-        self.overflowed += counters.overflowed - before;
+        let overflowed = counters.overflowed - before;
+        self.overflowed = self.overflowed.saturating_add(overflowed);
 
         // What the kernel had surely counted, for the first reading; what it may
         // have counted, for the others: a race is never taken for a loss.
@@ -106,7 +107,7 @@ impl Testimony {
             .saturating_sub(kernel_then)
             .saturating_sub(self.births.saturating_sub(ours_then));
         let fresh = missing.saturating_sub(self.missing);
-        self.missing += fresh;
+        self.missing = self.missing.saturating_add(fresh);
         fresh
     }
 
@@ -145,10 +146,10 @@ impl Balance {
     /// Whether there is a difference. What the ledger has counted since the kernel
     /// was asked is none: which of those figures the answer is nobody knows.
     pub(super) fn weigh(&mut self, kernel: u64, ledger: Span, quiet: bool) -> bool {
-        let kernel = kernel as i64;
+        let kernel = i64::try_from(kernel).unwrap_or(i64::MAX);
         let beyond = match ledger.beyond(kernel) {
             0 => 0,
-            _ => ledger.beyond(kernel - self.accepted),
+            _ => ledger.beyond(kernel.saturating_sub(self.accepted)),
         };
         if beyond == 0 || beyond.signum() != self.beyond.signum() {
             *self = Balance {

@@ -3,7 +3,8 @@
 //!
 //! No counter of losses is complete, so births are held against the kernel's
 //! own count, live sockets against sockstat, and timers against the time. A
-//! disagreement is a doubt: it asks for a resync, it mends nothing itself.
+//! disagreement is a doubt: it asks for a resync, it mends nothing itself. What
+//! the kernel says is somebody else's figure: however odd, it overflows nothing.
 
 use std::fmt;
 
@@ -121,6 +122,10 @@ impl Doubts {
         self.told = [lost, last];
     }
 
+    fn saw_none_of(&mut self, n: u64) {
+        self.unseen = self.unseen.saturating_add(n);
+    }
+
     fn raise(&mut self, doubt: Doubt) {
         self.raised.get_or_insert(doubt);
     }
@@ -181,11 +186,11 @@ impl Ledger {
         let missing = std::mem::take(&mut self.doubts.missing);
         let explained = missing.min(self.unspent_losses());
         self.doubts.spent += explained;
-        self.doubts.unseen += missing - explained;
-        self.doubts.announced += missing;
+        self.doubts.saw_none_of(missing - explained);
+        self.doubts.announced = self.doubts.announced.saturating_add(missing);
         let wrong = std::mem::take(&mut self.doubts.wrong);
         if self.lost == self.doubts.mended {
-            self.doubts.unseen += wrong;
+            self.doubts.saw_none_of(wrong);
         }
     }
 
@@ -211,12 +216,12 @@ impl Ledger {
             self.doubts.mismatches += 1;
             self.doubts.raise(Doubt::Mismatches(1));
         }
-        self.doubts.announced += 1;
+        self.doubts.announced = self.doubts.announced.saturating_add(1);
     }
 
     /// Something was missed, and it is not known yet whether a counter told of it.
     pub(super) fn found_wrong(&mut self, n: u64) {
-        self.doubts.wrong += n;
+        self.doubts.wrong = self.doubts.wrong.saturating_add(n);
     }
 
     /// The same, of what a seed put right: part of it may have been counted
@@ -255,7 +260,7 @@ impl Ledger {
         if filtering {
             return;
         }
-        self.doubts.missing += missing;
+        self.doubts.missing = self.doubts.missing.saturating_add(missing);
         if missing > 0 && self.doubts.missing > self.unspent_losses() {
             self.doubts.raise(Doubt::Births { netns, missing });
         }
