@@ -73,6 +73,10 @@ pub(crate) fn bench(options: &Options, target: &Path) -> Result<()> {
     } else {
         (options.pairs, options.connections)
     };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a seed by chance, which is printed"
+    )]
     let seed = options
         .seed
         .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);

@@ -49,9 +49,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn all(seconds: u64) -> Options {
+    pub(crate) fn of(targets: &[&str], seconds: u64) -> Options {
         Options {
-            targets: Vec::new(),
+            targets: targets.iter().map(|&name| name.to_owned()).collect(),
             duration: seconds,
             jobs: None,
             keep: false,
