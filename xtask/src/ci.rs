@@ -30,16 +30,10 @@ const OTHER_KERNEL: &str = "6.1";
 /// Of each target.
 const FUZZED_SECONDS: u64 = 60;
 
-/// All but `recording`, which finds sums that wrap as long as the values of a
-/// recording are not validated where it is read: `cargo xtask fuzz recording`.
-const FUZZED: [&str; 6] = [
-    "records",
-    "btf",
-    "kallsyms",
-    "mountinfo",
-    "sysctl_d",
-    "proc",
-];
+/// Those that were clean for half an hour. `recording` finds sums that wrap as long
+/// as the values of a recording are not validated where it is read; `records` and
+/// `proc` have yet to be run that long: `cargo xtask fuzz NAME`.
+const FUZZED: [&str; 4] = ["btf", "kallsyms", "mountinfo", "sysctl_d"];
 
 pub(crate) fn ci(target: &Path) -> Result<()> {
     install(&NEEDED)?;
