@@ -293,10 +293,7 @@ UDP: inuse 2 mem 0
             // SAFETY: only the network namespace of this thread changes.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
                 .expect("this test makes a network namespace and needs root for it");
-            let up = std::process::Command::new("ip")
-                .args(["link", "set", "lo", "up"])
-                .status();
-            assert!(up.unwrap().success());
+            crate::lab::link::bring_up("lo").unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (server, _) = listener.accept().unwrap();

@@ -125,27 +125,24 @@ mod tests {
     use std::time::Duration;
 
     use rustix::fs::{CWD, mkfifoat, mknodat};
-    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+    use rustix::mount::{MountFlags, mount, mount_bind};
     use rustix::thread::{UnshareFlags, unshare_unsafe};
 
     use super::*;
+    use crate::lab::mounts;
 
     const MINE: Mode = Mode::RUSR.union(Mode::WUSR);
 
     /// Runs it in a mount and a network namespace of its own, with a directory.
     fn apart(f: impl FnOnce(PathBuf) + Send) {
         let directory = tempfile::tempdir().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                // SAFETY: only this thread's namespaces and its working directory
-                // change, and it ends here.
-                unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }
-                    .expect("this test makes namespaces and needs root for it");
-                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-                mount_change("/", private).unwrap();
-                f(directory.path().to_owned());
-            });
-        });
+        mounts::privately(|| {
+            // SAFETY: only this thread's network namespace changes, and it ends here.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+            f(directory.path().to_owned());
+            Ok(())
+        })
+        .expect("this test makes namespaces and needs root for it");
     }
 
     fn mounted(directory: &Path) -> PathBuf {

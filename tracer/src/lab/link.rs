@@ -20,11 +20,13 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily as Family, RouteNetlinkMessage};
+use rustix::mount::{MountFlags, mount};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
+use super::mounts;
 use super::netns::Netns;
 
 /// Two namespaces joined by a veth pair. RPS is off until asked for.
@@ -159,12 +161,7 @@ pub fn create_tun(name: &str) -> Result<File> {
     }
     const TUNSETIFF: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<i32>(b'T', 202);
 
-    let device = "/dev/net/tun";
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(device)
-        .with_context(|| format!("cannot open {device}; is the tun module there?"))?;
+    let file = open_tun()?;
     let mut asked = Request {
         name: [0; 16],
         flags: IFF_TUN | IFF_NO_PI,
@@ -182,6 +179,21 @@ pub fn create_tun(name: &str) -> Result<File> {
     .with_context(|| format!("cannot make the TUN interface {name}"))?;
     rustix::io::ioctl_fionbio(&file, true).context("cannot make the TUN interface non-blocking")?;
     Ok(file)
+}
+
+/// A bare root has no node for it: there the kernel's own `/dev` is mounted for as
+/// long as it takes to open it, where nobody else sees it.
+fn open_tun() -> Result<File> {
+    const DEVICE: &str = "/dev/net/tun";
+    let open = || OpenOptions::new().read(true).write(true).open(DEVICE);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => mounts::privately(|| {
+            mount("devtmpfs", "/dev", "devtmpfs", MountFlags::empty(), None)?;
+            Ok(open()?)
+        }),
+        opened => opened.map_err(Into::into),
+    }
+    .with_context(|| format!("cannot open {DEVICE}; is the tun module there?"))
 }
 
 fn index(interface: &str) -> Result<u32> {

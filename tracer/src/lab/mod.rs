@@ -9,6 +9,7 @@
 pub mod churn;
 pub mod destroy;
 pub mod link;
+pub mod mounts;
 pub mod netns;
 pub mod population;
 pub mod replicas;

@@ -13,12 +13,10 @@ use std::process::{Child, Command, Output};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use super::link;
+use super::{link, mounts};
 
 #[derive(Debug)]
 pub struct Netns {
@@ -144,15 +142,7 @@ impl Netns {
     /// mount namespace that ends with the thread.
     pub fn set_rps_cpus(&self, interface: &str, mask: &str) -> Result<()> {
         self.run(|| {
-            // SAFETY: mounts and working directory are unshared, no descriptor
-            // table, on a thread that ends right after.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
-                .context("cannot make a mount namespace")?;
-            mount_change(
-                "/",
-                MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
-            )
-            .context("cannot make the mounts private")?;
+            mounts::unshare()?;
             // The old one is left mounted below where it is busy.
             let _ = unmount("/sys", UnmountFlags::DETACH);
             mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None)
@@ -195,7 +185,7 @@ fn said(command: &Command) -> String {
         .join(" ")
 }
 
-fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
             .name("netns".to_owned())

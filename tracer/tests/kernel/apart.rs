@@ -14,8 +14,8 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Gid, Uid};
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{Gid, Uid, chroot, fchdir};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags,
     configure_capability_in_ambient_set, gettid, move_into_link_name_space, set_capabilities,
@@ -25,6 +25,7 @@ use rustix::thread::{
 use serde_json::Value;
 use tracer::kernel::clock::{self, Wall};
 use tracer::lab::churn::{self, Churn};
+use tracer::lab::mounts;
 use tracer::lab::netns::Netns;
 
 use super::owners::Worker;
@@ -72,6 +73,8 @@ struct Apart {
     first: Child,
     processes: File,
     mounts: File,
+    /// Which need not be that of the mounts.
+    root: File,
 }
 
 impl Apart {
@@ -82,11 +85,9 @@ impl Apart {
         // SAFETY: it makes one system call and allocates nothing.
         unsafe { command.pre_exec(mount_proc) };
         Apart::held(&mut command, "pid", |command| {
-            // SAFETY: mounts, and the PID namespace of children, are this thread's
-            // alone; no descriptor table is, and the thread ends right after.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWPID) }?;
-            let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-            mount_change("/", private)?;
+            mounts::unshare()?;
+            // SAFETY: it concerns children of this thread, which ends right after.
+            unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
             Ok(command.spawn()?)
         })
     }
@@ -111,10 +112,11 @@ impl Apart {
         let mut line = String::new();
         BufReader::new(first.stdout.take().context("no stdout")?).read_line(&mut line)?;
         ensure!(line == "ready\n", "it says {line:?}");
-        let open = |what| File::open(format!("/proc/{}/ns/{what}", first.id()));
+        let open = |what: &str| File::open(format!("/proc/{}/{what}", first.id()));
         Ok(Apart {
-            processes: open(namespace)?,
-            mounts: open("mnt")?,
+            processes: open(&format!("ns/{namespace}"))?,
+            mounts: open("ns/mnt")?,
+            root: open("root")?,
             first,
         })
     }
@@ -125,6 +127,8 @@ impl Apart {
         // descriptor table is.
         unsafe { unshare_unsafe(UnshareFlags::FS) }?;
         move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        fchdir(&self.root)?;
+        chroot(".")?;
         move_into_link_name_space(self.processes.as_fd(), None)?;
         Ok(())
     }

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{MountFlags, mount, mount_bind};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{
-    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, set_name, unshare_unsafe,
-};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space, set_name};
 use serde_json::Value;
 use tracer::kernel::cgroup;
 use tracer::lab::churn::{self, Churn};
+use tracer::lab::mounts;
 
 use super::hostile::{COMM, fault, file_name};
 use super::twtrace::{self, PATIENCE};
@@ -79,11 +78,7 @@ pub(crate) fn named(mut words: impl Iterator<Item = OsString>) -> ExitCode {
         let netns = words.next().context("no namespace")?;
         let name = words.next().context("no name")?;
         let program = words.next().context("no command")?;
-        // SAFETY: mounts and working directory are unshared, no descriptor table,
-        // and this is the only thread.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-        mount_change("/", private)?;
+        mounts::unshare()?;
         mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None)?;
         fs::create_dir("/run/netns")?;
         let point = Path::new("/run/netns").join(name);

@@ -1,20 +1,34 @@
 //! `twtrace live` on a terminal, and in what state it leaves it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use tracer::lab::churn;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use tracer::lab::{churn, mounts};
 
 use super::twtrace::{self, PATIENCE};
 use super::{Outcome, Verdict, truth};
+
+/// Both ends of a terminal, of which no path is asked for: a bare root has none.
+fn pair() -> Result<(File, OwnedFd)> {
+    let ours = mounts::privately(|| {
+        mount("devpts", "/tmp", "devpts", MountFlags::empty(), None)?;
+        let ours = File::options().read(true).write(true).open("/tmp/ptmx");
+        Ok(ours?)
+    })?;
+    unlockpt(&ours)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+    Ok((ours, theirs))
+}
 
 /// A program on a terminal of its own, and what the terminal was sent.
 struct OnTerminal {
@@ -27,15 +41,7 @@ struct OnTerminal {
 impl OnTerminal {
     /// `live` of a namespace, which has drawn its first page.
     fn live(netns: u32, more: &[&str]) -> Result<OnTerminal> {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&ours)?;
-        unlockpt(&ours)?;
-        let name = ptsname(&ours, Vec::new())?;
-        let theirs = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NOCTTY)
-            .open(name.to_str()?)?;
+        let (terminal, theirs) = pair()?;
         let child = twtrace::command()
             .args(["live", "--interval", "200ms", "--netns", &netns.to_string()])
             .args(more)
@@ -45,7 +51,6 @@ impl OnTerminal {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start twtrace")?;
-        let terminal = File::from(ours);
         let sent = Arc::new(Mutex::new(Vec::new()));
         let (mut from, into) = (terminal.try_clone()?, Arc::clone(&sent));
         // The read fails once nobody has the other end open.

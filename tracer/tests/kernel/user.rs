@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
+use rustix::mount::mount_bind;
 use tracer::kernel::user;
 use tracer::lab::churn;
+use tracer::lab::mounts;
 use tracer::lab::netns::Netns;
 
-use super::twtrace::binary;
+use super::twtrace;
 use super::{Outcome, Verdict};
 
 /// Of a user who may do nothing.
@@ -34,13 +36,8 @@ impl Scene {
     /// where `nobody` is in one more group.
     fn record(&self, sudo: bool, words: &[&str]) -> Result<Output> {
         let groups = self.folder.path().join("group");
-        let mut record = Command::new("unshare");
+        let mut record = twtrace::command();
         record
-            .args(["--mount", "sh", "-c"])
-            .arg("mount --bind \"$1\" /etc/group; shift; exec \"$@\"")
-            .arg("sh")
-            .arg(&groups)
-            .arg(binary())
             .args(["record", "-o"])
             .arg(self.file())
             .args(["--netns", &self.netns.inode().to_string()])
@@ -54,7 +51,10 @@ impl Scene {
                 .env("SUDO_UID", NOBODY.to_string())
                 .env("SUDO_GID", NOBODY.to_string());
         }
-        record.output().context("cannot start unshare")
+        mounts::privately(|| {
+            mount_bind(&groups, "/etc/group").context("cannot replace /etc/group")?;
+            record.output().context("cannot start twtrace")
+        })
     }
 
     fn file(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::*;
+use crate::lab::mounts;
 
 /// Moves the calling thread into a new network namespace.
 fn leave() -> u32 {
@@ -92,19 +93,21 @@ fn finds_bind_mounts_of_another_mount_namespace() {
     // It goes back to the namespace it came from: only the bind mount holds the new one.
     let script = "mount --bind /proc/self/ns/net \"$1\" && readlink /proc/self/ns/net && \
                   exec nsenter --net=/proc/$PPID/ns/net cat";
-    let mut child = Command::new("unshare")
-        .args(["--mount", "--net", "--", "sh", "-c", script, "sh"])
-        .arg(file.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = mounts::privately(|| {
+        leave();
+        Ok(Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(file.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?)
+    })
+    .expect("this test makes namespaces and needs root for it");
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
     let inode = inode_in(OsStr::new(line.trim()), "net")
-        .unwrap_or_else(|| panic!("this test needs root; unshare said {line:?}"))
-        as u32;
+        .unwrap_or_else(|| panic!("the shell said {line:?}")) as u32;
     // cat answers once it runs, and so has left the namespace.
     let mut input = child.stdin.take().unwrap();
     writeln!(input, "there").unwrap();

@@ -10,7 +10,6 @@ use std::process::{Command, ExitCode};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
@@ -21,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tracer::kernel::requirements::{self, Facts, Reach};
 use tracer::kernel::tracer::{Tracer, Wanted};
 use tracer::kernel::walk::{Found, Outcome};
+use tracer::lab::mounts;
 use tracer::lab::netns::Netns;
 use tracer::model::event::{Address, NamespaceFacts, Netns as Inode, State};
 
@@ -165,19 +165,10 @@ impl Sight {
 
 /// What the walk meets from elsewhere, by the inode of its namespace.
 pub(super) fn of_another(who: &str) -> Result<BTreeMap<u32, Vec<Line>>> {
-    let output = thread::scope(|scope| {
-        let child = scope.spawn(|| -> Result<_> {
-            // SAFETY: mounts, and where children of this thread are born, which ends.
-            unsafe { unshare_unsafe(UnshareFlags::NEWPID | UnshareFlags::NEWNS) }?;
-            mount_change(
-                "/",
-                MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
-            )?;
-            Ok(Command::new("/proc/self/exe").args([ROLE, who]).output()?)
-        });
-        child
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let output = mounts::privately(|| {
+        // SAFETY: it concerns children of this thread, which ends.
+        unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
+        Ok(Command::new("/proc/self/exe").args([ROLE, who]).output()?)
     })?;
     ensure!(
         output.status.success(),
