@@ -2,7 +2,7 @@
 //! loopback, as fast as the kernel goes.
 //!
 //! The load of the benchmark and of the tests that count births exactly. Every
-//! connection makes ten transitions and one TIME_WAIT. It spreads over so many
+//! connection makes [`TRANSITIONS`] and one TIME_WAIT. It spreads over so many
 //! loopback addresses that free ports last for hours.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -16,6 +16,9 @@ use rustix::net::{
 };
 
 use super::netns::Netns;
+
+/// Of full sockets, at both ends of a connection from its beginning to its end.
+pub const TRANSITIONS: u64 = 10;
 
 /// Which end closes first, and so keeps the TIME_WAIT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

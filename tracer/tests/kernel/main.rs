@@ -125,6 +125,11 @@ const TESTS: &[Test] = &[
         bystander::stacks_on_the_same_tracepoints,
     ),
     (
+        "bystander::ends_keep_their_reasons",
+        Room::Alone,
+        bystander::ends_keep_their_reasons,
+    ),
+    (
         "loss::a_ring_of_one_page",
         Room::Alone,
         loss::a_ring_of_one_page,
