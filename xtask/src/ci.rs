@@ -8,19 +8,19 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{output, run};
+use crate::programs::{self, Program};
 use crate::toolchain::{Toolchain, root};
 use crate::{ebpf, fuzz, instructions, say, setup, suite, vm};
 
-/// What the tests against the kernel and the fuzzing call: a program, its Debian
-/// package, and what for.
-const NEEDED: [(&str, &str, &str); 4] = [
-    fuzz::COMPILER,
+/// What the tests against the kernel call.
+const NEEDED: [Program; 4] = [
     ("ss", "iproute2", "counts sockets independently of twtrace"),
     ("nft", "nftables", "redirects a SYN for the test of TPROXY"),
+    ("sysctl", "procps", "sets what doctor foretells"),
     (
-        "bpftrace",
-        "bpftrace",
-        "is the second tracer of the test with a crowded kernel",
+        "/usr/lib/systemd/systemd-sysctl",
+        "systemd",
+        "does that by rules of its own",
     ),
 ];
 
@@ -36,7 +36,10 @@ const FUZZED_SECONDS: u64 = 60;
 const FUZZED: [&str; 4] = ["btf", "kallsyms", "mountinfo", "sysctl_d"];
 
 pub(crate) fn ci(target: &Path) -> Result<()> {
-    install(&NEEDED)?;
+    programs::install(&NEEDED)?;
+    programs::install(&instructions::NEEDED)?;
+    programs::install(&[fuzz::COMPILER])?;
+    programs::install(&vm::NEEDED)?;
     let toolchain = Toolchain::current()?;
     heading("format")?;
     format(&toolchain)?;
@@ -89,35 +92,6 @@ fn format(toolchain: &Toolchain) -> Result<()> {
             .current_dir(root()))?;
     }
     Ok(())
-}
-
-/// Installs what is missing of these: a program, its Debian package, what for.
-pub(crate) fn install(needed: &[(&str, &str, &str)]) -> Result<()> {
-    let mut missing: Vec<&str> = Vec::new();
-    for &(program, package, purpose) in needed {
-        if !on_path(program) {
-            say(format_args!(
-                "{program} is missing: it {purpose}; it is in the package {package}"
-            ))?;
-            if !missing.contains(&package) {
-                missing.push(package);
-            }
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    run(Command::new("apt-get").arg("update"))?;
-    run(Command::new("apt-get")
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["install", "--yes", "--no-install-recommends"])
-        .args(&missing))
-}
-
-fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    })
 }
 
 /// Every relative link of the committed Markdown leads to a file.

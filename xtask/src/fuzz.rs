@@ -15,13 +15,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::command::{isolate, output, run};
+use crate::programs::Program;
 use crate::say;
 use crate::toolchain::{Toolchain, root};
 
 const CARGO_FUZZ: &str = "0.13.2";
 
-/// What compiles libFuzzer: a program, its Debian package, and what for.
-pub(crate) const COMPILER: (&str, &str, &str) = ("c++", "g++", "compiles libFuzzer");
+/// What compiles libFuzzer.
+pub(crate) const COMPILER: Program = ("c++", "g++", "compiles libFuzzer");
 
 /// An input that takes longer is a finding, and so is one that takes more memory,
 /// the corpus included: what the fuzzed function itself may take is a fifth of it.

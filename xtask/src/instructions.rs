@@ -9,10 +9,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::ci::install;
 use crate::command::{output, run};
+use crate::programs::{self, Program};
 use crate::say;
 use crate::toolchain::root;
+
+pub(crate) const NEEDED: [Program; 1] = [("valgrind", "valgrind", "counts instructions")];
 
 /// The counts that were accepted last, each for one unit of its work.
 const MARKS: &str = "tracer-bench/instructions.json";
@@ -37,7 +39,7 @@ struct Count {
 }
 
 pub(crate) fn instructions(target: &Path, update: bool) -> Result<()> {
-    install(&[("valgrind", "valgrind", "counts instructions")])?;
+    programs::require(&NEEDED)?;
     let program = build(target)?;
     let marks = marks()?;
     let counts = count_all(&program)?;

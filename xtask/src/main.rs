@@ -7,11 +7,13 @@ mod command;
 mod ebpf;
 mod fuzz;
 mod instructions;
+mod programs;
 mod rustc;
 mod setup;
 mod sources;
 mod suite;
 mod toolchain;
+mod verdict;
 mod vm;
 
 use std::fmt::Arguments;

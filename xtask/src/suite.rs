@@ -2,8 +2,10 @@
 //!
 //! Integration tests whose name begins with `kernel` need root: they load the
 //! programs and make network namespaces of their own. Without root they cannot
-//! run, and that is never passed over in silence.
+//! run, and that is never passed over in silence. Neither is a test that wants a
+//! program which is not installed: it is named, with what would install it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -13,6 +15,7 @@ use serde_json::Value;
 use crate::command::{output, run};
 use crate::say;
 use crate::toolchain::root;
+use crate::verdict::{self, Verdict};
 
 /// Begins the name of each integration test that needs root.
 const KERNEL: &str = "kernel";
@@ -48,8 +51,14 @@ pub(crate) fn test(unprivileged: bool) -> Result<()> {
         "\n{} passed, {} failed, {} ignored, in {} test programs",
         tally.passed, tally.failed, tally.ignored, tally.programs
     ))?;
-    for program in &tally.failures {
-        say(format_args!("failed: {program}"))?;
+    for (test, why) in &tally.passed_over {
+        say(format_args!("did not run: {test}: {why}"))?;
+    }
+    if let Some(command) = what_installs(&tally.passed_over) {
+        say(format_args!("so that they run: {command}"))?;
+    }
+    for test in &tally.failures {
+        say(format_args!("failed: {test}"))?;
     }
     if !tally.commands_ok || tally.failed > 0 {
         bail!("tests failed, or could not be built; what they said stands above");
@@ -68,6 +77,19 @@ pub(crate) fn test(unprivileged: bool) -> Result<()> {
         say(format_args!("{missing}"))?;
     }
     Ok(())
+}
+
+/// What a test says in its reason before the package that it wants.
+const INSTALL: &str = "apt-get install ";
+
+/// One command for all that tests were passed over for.
+fn what_installs(passed_over: &[(String, String)]) -> Option<String> {
+    let packages: BTreeSet<&str> = passed_over
+        .iter()
+        .filter_map(|(_, why)| Some(why.split_once(INSTALL)?.1))
+        .collect();
+    let packages: Vec<&str> = packages.into_iter().collect();
+    (!packages.is_empty()).then(|| format!("{INSTALL}{}", packages.join(" ")))
 }
 
 /// The self-test against wrong facts about this machine's kernel.
@@ -154,6 +176,8 @@ struct Tally {
     failed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// With their reasons.
+    passed_over: Vec<(String, String)>,
     commands_ok: bool,
 }
 
@@ -165,6 +189,7 @@ impl Default for Tally {
             failed: 0,
             ignored: 0,
             failures: Vec::new(),
+            passed_over: Vec::new(),
             commands_ok: true,
         }
     }
@@ -207,11 +232,14 @@ impl Tally {
                     _ => {}
                 }
             }
-        } else if let Some(name) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
-            self.failures.push(name.to_owned());
+            return;
+        }
+        match verdict::of(line) {
+            Some((name, Verdict::Failed)) => self.failures.push(name.to_owned()),
+            Some((name, Verdict::Ignored(why))) => {
+                self.passed_over.push((name.to_owned(), why.to_owned()));
+            }
+            Some((_, Verdict::Passed)) | None => {}
         }
     }
 }
@@ -228,15 +256,24 @@ mod tests {
             "test a::b ... ok",
             "test a::c ... FAILED",
             "test a::d ... ignored",
-            "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test a::e ... ignored (nft is not installed: apt-get install nftables)",
+            "test a::f ... ignored (ss is not installed: apt-get install iproute2)",
+            "test a::g ... ignored (ss is not installed: apt-get install iproute2)",
+            "test result: FAILED. 1 passed; 1 failed; 4 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test result: ok. 41 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 64.10s",
         ] {
             tally.count(line);
         }
         assert_eq!(
             (tally.programs, tally.passed, tally.failed, tally.ignored),
-            (2, 42, 1, 1)
+            (2, 42, 1, 4)
         );
         assert_eq!(tally.failures, ["a::c"]);
+        assert_eq!(tally.passed_over.len(), 4);
+        assert_eq!(
+            what_installs(&tally.passed_over).as_deref(),
+            Some("apt-get install iproute2 nftables")
+        );
+        assert_eq!(what_installs(&tally.passed_over[..1]), None);
     }
 }

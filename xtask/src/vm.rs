@@ -15,16 +15,16 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
+use crate::programs::{self, Program};
+use crate::say;
 use crate::toolchain::Toolchain;
-use crate::{ci, say};
 use machine::Ran;
 use packages::Kernel;
 
 /// Those a change has to hold on: long-term kernels and the newest.
 pub(crate) const SERIES: [&str; 4] = ["6.1", "6.12", "6.18", "7"];
 
-/// What has to be installed: a program, its package, and what for.
-const NEEDED: [(&str, &str, &str); 4] = [
+pub(crate) const NEEDED: [Program; 4] = [
     ("qemu-system-x86_64", "qemu-system-x86", "boots the kernels"),
     ("xz", "xz-utils", "unpacks kernel modules"),
     ("ss", "iproute2", "counts sockets independently of twtrace"),
@@ -44,7 +44,6 @@ pub(crate) struct Lane {
     pub(crate) skipped: &'static [(&'static str, &'static str)],
 }
 
-const BYSTANDER: (&str, &str) = ("bystander::", "bpftrace is not in the guest");
 const TPROXY: (&str, &str) = ("ends::tproxy", "nft is not in the guest");
 const LIVES: (&str, &str) = ("lives::", OTHER_LANE);
 const STANDING: (&str, &str) = (
@@ -80,7 +79,6 @@ pub(crate) const LANES: [Lane; 2] = [
         boot: "",
         threads: 3,
         skipped: &[
-            BYSTANDER,
             CANARIES,
             TPROXY,
             STANDING,
@@ -106,7 +104,6 @@ pub(crate) const LANES: [Lane; 2] = [
         boot: "lockdown=integrity",
         threads: 3,
         skipped: &[
-            BYSTANDER,
             CANARIES,
             LIVES,
             SOAK,
@@ -130,7 +127,7 @@ pub(crate) fn vm(
     only: Option<&str>,
     jobs: Option<NonZero<usize>>,
 ) -> Result<()> {
-    ci::install(&NEEDED)?;
+    programs::require(&NEEDED)?;
     let toolchain = Toolchain::current()?;
     let cache = cache()?;
     let series: Vec<&str> = if series.is_empty() {

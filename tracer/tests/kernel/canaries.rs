@@ -131,6 +131,10 @@ pub(crate) fn notice(name: &str) -> Outcome {
             .output()
             .context("cannot start this program anew")?;
         let said = String::from_utf8_lossy(&output.stdout);
+        if let Some((_, why)) = said.split_once(" ... ignored (") {
+            let why = why.lines().next().unwrap_or_default();
+            return Ok(Verdict::Impossible(why.trim_end_matches(')').to_owned()));
+        }
         let ran = said.contains("running 1 test");
         let as_it_should = if name == NO_FAULT {
             output.status.success()

@@ -17,6 +17,7 @@ use tracer::lab::destroy::Destroyer;
 use tracer::lab::segments::{ACK, FIN, PSH, Peer, RST, SYN};
 
 use super::allowance::{self, FEW};
+use super::programs::NFT;
 use super::stage::{FIN_WAIT2, Ip, Stage, TIME_WAIT, bound_connect, check, found};
 use super::truth::{self, Mib, count};
 use super::twtrace::{PATIENCE, Twtrace};
@@ -335,6 +336,7 @@ pub(crate) fn no_time_wait_for_an_abort() -> Outcome {
 
 /// A SYN that TPROXY redirects to a listener ends the TIME_WAIT it finds.
 pub(crate) fn tproxy() -> Outcome {
+    NFT.needed()?;
     let stage = Stage::new(Ip::V4)?;
     let port = stage.door.local_addr()?.port();
     let rules = format!(
@@ -344,26 +346,20 @@ pub(crate) fn tproxy() -> Outcome {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("rules");
     fs::write(&file, rules)?;
-    let mut nft = Command::new("nft");
+    let mut nft = Command::new(NFT.name);
     nft.arg("-f").arg(&file);
-    match stage.netns.run(|| nft.output())? {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Verdict::Impossible("nft is not installed".to_owned()));
-        }
-        output => {
-            let output = output.context("cannot run nft")?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            if said.contains("No such file or directory")
-                || said.contains("Operation not supported")
-            {
-                let why = said.lines().next().unwrap_or_default();
-                return Ok(Verdict::Impossible(format!(
-                    "this kernel has no nft_tproxy: {why}"
-                )));
-            }
-            ensure!(output.status.success(), "nft refused the rule: {said}");
-        }
+    let output = stage
+        .netns
+        .run(|| nft.output())?
+        .context("cannot run nft")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("No such file or directory") || said.contains("Operation not supported") {
+        let why = said.lines().next().unwrap_or_default();
+        return Ok(Verdict::Impossible(format!(
+            "this kernel has no nft_tproxy: {why}"
+        )));
     }
+    ensure!(output.status.success(), "nft refused the rule: {said}");
     let mut peer = stage.time_wait()?;
     peer.seq = peer.seq.wrapping_add(1_000_000);
     peer.send(SYN)?;

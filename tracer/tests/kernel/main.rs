@@ -25,6 +25,7 @@ mod names;
 mod netns;
 mod owners;
 mod population;
+mod programs;
 mod recording;
 mod requests;
 mod scale;
@@ -217,9 +218,14 @@ const TESTS: &[Test] = &[
         doctor::tells_ports_and_beliefs,
     ),
     (
-        "sysctl_d::both_programs_set_what_is_foretold",
+        "sysctl_d::systemd_sets_what_is_foretold",
         Room::Any,
-        sysctl_d::both_programs_set_what_is_foretold,
+        sysctl_d::systemd_sets_what_is_foretold,
+    ),
+    (
+        "sysctl_d::procps_sets_what_is_foretold",
+        Room::Any,
+        sysctl_d::procps_sets_what_is_foretold,
     ),
     (
         "story::one_connection_is_one_story",
@@ -318,6 +324,11 @@ const TESTS: &[Test] = &[
         sysctls::values_that_are_refused,
     ),
     ("sysctls::what_is_gone", Room::Any, sysctls::what_is_gone),
+    (
+        "sysctls::what_is_gone_stops_no_other_line",
+        Room::Any,
+        sysctls::what_is_gone_stops_no_other_line,
+    ),
     (
         "sysctls::what_belongs_to_the_machine",
         Room::Any,
@@ -442,7 +453,10 @@ fn main() -> std::process::ExitCode {
             Trial::ignorable_test(name, move || match in_its_room(room, test) {
                 Ok(Verdict::Held) => Ok(Completion::Completed),
                 Ok(Verdict::Impossible(why)) => Ok(Completion::ignored_with(why)),
-                Err(error) => Err(Failed::from(format!("{error:#}"))),
+                Err(error) => match error.downcast_ref::<programs::Absent>() {
+                    Some(absent) => Ok(Completion::ignored_with(absent.to_string())),
+                    None => Err(Failed::from(format!("{error:#}"))),
+                },
             })
         })
         .collect();

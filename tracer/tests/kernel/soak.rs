@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tracer::lab::churn::{self, Churn, First};
 use tracer::lab::netns::Netns;
 
+use super::programs::SS;
 use super::truth;
 use super::twtrace::Twtrace;
 use super::{Outcome, Verdict, allowance, number};
@@ -125,6 +126,7 @@ fn round(places: &mut Vec<Netns>, lot: &mut Lot) -> Result<u64> {
 
 /// Waits until the counts of each namespace are ss's; how many sockets live.
 fn rest(live: &Twtrace, places: &[Netns]) -> Result<u64> {
+    SS.needed()?;
     let snapshot = live.snapshot("counts of every namespace that equal ss", |snapshot| {
         if !truth::is_exact(snapshot) {
             return Err(format!("approximate, lost {}", snapshot["lost"]));

@@ -6,10 +6,13 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rustix::mount::mount_bind;
 use tracer::kernel::sysctl_d::{Files, Program};
+use tracer::lab::mounts;
 use tracer::lab::netns::Netns;
 
+use super::programs::{SYSCTL, SYSTEMD_SYSCTL};
 use super::{Outcome, Verdict};
 
 /// Paths below the root of a host, and what is in them.
@@ -57,17 +60,28 @@ const KEYS: [&str; 12] = [
     "core.somaxconn",
 ];
 
-/// Puts the files in the place of the host's, for one process.
-const IN_THEIR_PLACE: &str = "mount --make-rprivate / || exit 98
-for d in usr/local/lib usr/lib/sysctl.d run etc; do mount --bind \"$0/$d\" /$d || exit 99; done
-exec \"$@\"";
+/// What of a host is replaced by what lies in [`FILES`].
+const FOLDERS: [&str; 4] = ["usr/local/lib", "usr/lib/sysctl.d", "run", "etc"];
 
 fn value(netns: &Netns, key: &str) -> Result<String> {
     let value = netns.sysctl(key)?;
     Ok(value.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-pub(crate) fn both_programs_set_what_is_foretold() -> Outcome {
+pub(crate) fn systemd_sets_what_is_foretold() -> Outcome {
+    SYSTEMD_SYSCTL.needed()?;
+    sets_what_is_foretold(
+        Program::SystemdSysctl,
+        &mut Command::new(SYSTEMD_SYSCTL.name),
+    )
+}
+
+pub(crate) fn procps_sets_what_is_foretold() -> Outcome {
+    SYSCTL.needed()?;
+    sets_what_is_foretold(Program::Procps, Command::new(SYSCTL.name).arg("--system"))
+}
+
+fn sets_what_is_foretold(program: Program, command: &mut Command) -> Outcome {
     let root = tempfile::tempdir()?;
     for (path, text) in FILES {
         let path = root.path().join(path);
@@ -78,40 +92,31 @@ pub(crate) fn both_programs_set_what_is_foretold() -> Outcome {
     }
     symlink("/dev/null", root.path().join("etc/sysctl.d/80.conf"))?;
 
-    let programs: [(Program, &[&str]); 2] = [
-        (Program::Procps, &["/usr/sbin/sysctl", "--system"]),
-        (Program::SystemdSysctl, &["/usr/lib/systemd/systemd-sysctl"]),
-    ];
-    let mut tried = 0;
-    for (program, command) in programs {
-        if !Path::new(command[0]).exists() || !Path::new("/usr/bin/unshare").exists() {
-            continue;
+    let untouched = Netns::new()?;
+    let set = Netns::new()?;
+    let output = set.run(|| {
+        mounts::unshare()?;
+        for folder in FOLDERS {
+            mount_bind(root.path().join(folder), Path::new("/").join(folder))
+                .with_context(|| format!("cannot replace /{folder}"))?;
         }
-        tried += 1;
-        let untouched = Netns::new()?;
-        let set = Netns::new()?;
-        set.output(
-            Command::new("unshare")
-                .args(["--mount", "sh", "-c", IN_THEIR_PLACE])
-                .arg(root.path())
-                .args(command),
-        )?;
-        let files = Files::read_for(program, root.path());
-        for key in KEYS {
-            let foretold = match files.setting(&format!("net.{key}")) {
-                Some(setting) => setting.value.clone(),
-                None => value(&untouched, key)?,
-            };
-            let found = value(&set, key)?;
-            ensure!(
-                found == foretold,
-                "{} made {key} {found:?}, foretold was {foretold:?}",
-                program.name()
-            );
-        }
+        command
+            .output()
+            .with_context(|| format!("cannot start {command:?}"))
+    })??;
+    ensure!(output.status.success(), "{command:?}: {output:?}");
+    let files = Files::read_for(program, root.path());
+    for key in KEYS {
+        let foretold = match files.setting(&format!("net.{key}")) {
+            Some(setting) => setting.value.clone(),
+            None => value(&untouched, key)?,
+        };
+        let found = value(&set, key)?;
+        ensure!(
+            found == foretold,
+            "{} made {key} {found:?}, foretold was {foretold:?}",
+            program.name()
+        );
     }
-    Ok(match tried {
-        0 => Verdict::Impossible("neither program is installed".to_owned()),
-        _ => Verdict::Held,
-    })
+    Ok(Verdict::Held)
 }

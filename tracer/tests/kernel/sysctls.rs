@@ -15,6 +15,7 @@ use tracer::knowledge::sysctls::{self, Reach, Value};
 use tracer::lab::netns::Netns;
 use tracer::lab::segments::{ACK, FIN, RST};
 
+use super::programs::SYSCTL;
 use super::stage::{Ip, Stage};
 use super::truth;
 use super::twtrace::PATIENCE;
@@ -151,18 +152,23 @@ pub(crate) fn what_is_gone() -> Outcome {
             "{key}: {answer:?}"
         );
     }
+    Ok(Verdict::Held)
+}
+
+pub(crate) fn what_is_gone_stops_no_other_line() -> Outcome {
+    SYSCTL.needed()?;
+    let netns = Netns::new()?;
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("article.conf");
     fs::write(
         &file,
         "net.ipv4.tcp_tw_recycle = 1\nnet.ipv4.tcp_fin_timeout = 30\n",
     )?;
-    let mut sysctl = Command::new("sysctl");
+    let mut sysctl = Command::new(SYSCTL.name);
     sysctl.arg("-p").arg(&file);
-    let output = match netns.run(|| sysctl.output())? {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Verdict::Held),
-        output => output.context("cannot run sysctl")?,
-    };
+    let output = netns
+        .run(|| sysctl.output())?
+        .context("cannot run sysctl")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(said.contains("tcp_tw_recycle"), "sysctl -p said {said:?}");
     let applied = netns.sysctl("ipv4.tcp_fin_timeout")?;
@@ -242,23 +248,38 @@ pub(crate) fn ip_forward_is_not_undone_by_putting_it_back() -> Outcome {
 pub(crate) fn somaxconn_waits_for_listen() -> Outcome {
     let netns = Netns::new()?;
     let door = netns.run(tcp_socket)??;
-    let backlog = || -> Result<String> {
-        let output = netns.output(Command::new("ss").args(["-H", "-t", "-l", "-n"]))?;
-        let said = String::from_utf8(output.stdout)?;
-        Ok(said.split_whitespace().nth(2).unwrap_or("").to_owned())
-    };
     netns.set_sysctl("core.somaxconn", "100")?;
     listen(&door, 1000)?;
-    let first = backlog()?;
+    let first = backlog(&door)?;
     netns.set_sysctl("core.somaxconn", "4096")?;
-    let raised = backlog()?;
+    let raised = backlog(&door)?;
     listen(&door, 1000)?;
-    let again = backlog()?;
+    let again = backlog(&door)?;
     ensure!(
-        [&*first, &*raised, &*again] == ["100", "100", "1000"],
+        [first, raised, again] == [100, 100, 1000],
         "a backlog of {first}, then {raised}, then {again}"
     );
     Ok(Verdict::Held)
+}
+
+/// The most connections that may wait to be accepted: of a listener,
+/// `tcpi_sacked` is that.
+fn backlog(listener: &OwnedFd) -> Result<u32> {
+    // SAFETY: all of it are integers, of which 0 is one.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut size = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: both live through the call, and the size is that of the value.
+    let got = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut size,
+        )
+    };
+    ensure!(got == 0, "no TCP_INFO: {}", io::Error::last_os_error());
+    Ok(info.tcpi_sacked)
 }
 
 fn tcp_socket() -> rustix::io::Result<OwnedFd> {

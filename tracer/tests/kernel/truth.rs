@@ -10,6 +10,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 use tracer::lab::netns::Netns;
 
+use super::programs::SS;
+
 /// netstat's names of the ten states, beside ss's.
 const STATES: [(&str, &str); 10] = [
     ("ESTABLISHED", "ESTAB"),
@@ -28,7 +30,8 @@ pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 /// `ss -tan`, counted.
 pub(crate) fn ss(netns: &Netns) -> Result<Counts> {
-    let output = netns.output(Command::new("ss").args(["-H", "-t", "-a", "-n"]))?;
+    SS.needed()?;
+    let output = netns.output(Command::new(SS.name).args(["-H", "-t", "-a", "-n"]))?;
     let mut counts: Counts = STATES.map(|(name, _)| (name, 0)).into();
     for line in String::from_utf8(output.stdout)?.lines() {
         let word = line.split_whitespace().next().unwrap_or_default();

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tracer::lab::netns::Netns;
 
+use super::programs::SS;
 use super::{canaries, truth};
 
 /// For whatever the program owes us on a machine that is busy with other tests,
@@ -224,6 +225,7 @@ impl Twtrace {
 
     /// Waits until all counts are exact and equal ss's; `now` of the namespace.
     pub(crate) fn equals_ss(&self, netns: &Netns) -> Result<Value> {
+        SS.needed()?;
         self.snapshot("counts that equal ss", |snapshot| {
             // Sockets end meanwhile: the truth is asked after each snapshot, and
             // before too, so that a change in between is not held against it.

@@ -15,6 +15,7 @@ use tracer::lab::netns::Netns;
 use tracer::lab::population::Population;
 use tracer::lab::segments::{Peer, SYN, Wire};
 
+use super::programs::SS;
 use super::truth;
 use super::twtrace::PATIENCE;
 use super::{Outcome, Verdict};
@@ -198,7 +199,8 @@ impl Lone {
 }
 
 fn ss(netns: &Netns) -> Result<Vec<Line>> {
-    let output = netns.output(Command::new("ss").args(["-t", "-a", "-n", "-H", "-e"]))?;
+    SS.needed()?;
+    let output = netns.output(Command::new(SS.name).args(["-t", "-a", "-n", "-H", "-e"]))?;
     let text = String::from_utf8(output.stdout)?;
     let mut lines: Vec<Line> = text.lines().map(Line::of_ss).collect::<Result<_>>()?;
     lines.sort();
@@ -237,7 +239,7 @@ fn queues_are_those_of_ss(sight: &mut Sight, netns: &Netns, door: &Door) -> Resu
         let again = sight.known(&addresses)?;
         for family in ["-4", "-6"] {
             let args = ["-l", "-t", "-n", "-H", family];
-            let output = netns.output(Command::new("ss").args(args))?;
+            let output = netns.output(Command::new(SS.name).args(args))?;
             let text = String::from_utf8(output.stdout)?;
             let words: Vec<&str> = text.split_whitespace().collect();
             let queue: u32 = words[1].parse()?;

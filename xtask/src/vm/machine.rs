@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::Boot;
 use crate::say;
+use crate::verdict::{self, Verdict};
 
 /// What the guest says of itself; the tests' lines are between these.
 const READY: &str = "guest: ready";
@@ -183,22 +184,13 @@ fn command(boot: &Boot<'_>) -> Command {
 }
 
 impl Ran {
-    /// A line of the test program: `test NAME ... ok`.
+    /// A line of the test program.
     fn count(&mut self, line: &str) {
-        let Some((name, verdict)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.split_once(" ... "))
-        else {
-            return;
-        };
-        let name = name.trim_end();
-        if verdict == "ok" {
-            self.passed += 1;
-        } else if verdict.starts_with("FAILED") {
-            self.failed.push(name.to_owned());
-        } else if let Some(why) = verdict.strip_prefix("ignored") {
-            let why = why.trim_start_matches([',', ' ']);
-            self.skipped.push(format!("{name} ({why})"));
+        match verdict::of(line) {
+            Some((_, Verdict::Passed)) => self.passed += 1,
+            Some((name, Verdict::Failed)) => self.failed.push(name.to_owned()),
+            Some((name, Verdict::Ignored(why))) => self.skipped.push(format!("{name} ({why})")),
+            None => {}
         }
     }
 }
@@ -214,7 +206,7 @@ mod tests {
             "running 3 tests",
             "test ends::a   ... ok",
             "test ends::bcd ... FAILED",
-            "test ends::e   ... ignored, no such module",
+            "test ends::e   ... ignored (no such module)",
             "test result: FAILED. 1 passed; 1 failed; 1 ignored;",
         ] {
             ran.count(line);

@@ -103,7 +103,7 @@ pub(super) const TCP_TW_RECYCLE: Sysctl = Sysctl {
     bites: Bites::Never,
     can: &[],
     cannot: &[held(
-        "sysctls::what_is_gone",
+        "sysctls::what_is_gone_stops_no_other_line",
         "be set: the key does not exist, so `sysctl -p` reports an error for its line, and applies the others",
     )],
     effects: &[],
