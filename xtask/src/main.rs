@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask VERB`. Each verb is a room of its
 //! own; here is only the way to them.
 
+mod bare;
 mod bench;
 mod ci;
 mod command;
@@ -49,6 +50,12 @@ enum Verb {
         #[arg(long)]
         unprivileged: bool,
     },
+    /// Run the README's two commands on a fresh Debian with gcc and Rust alone (needs root)
+    ///
+    /// In a chroot that debootstrap makes in memory, of which it takes some 4 GB,
+    /// from the mirror that this machine's apt uses. Rust and what cargo has
+    /// downloaded are this machine's.
+    Bare,
     /// Measure what twtrace costs the connections it watches (needs root, and a machine at rest)
     Bench(bench::Options),
     /// Count the instructions that userspace spends on an event, and fail where they have grown
@@ -134,6 +141,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::BuildEbpf { check: true } => ebpf::check(&Toolchain::current()?, &target()?),
         Verb::Lint => ci::lint(&Toolchain::current()?, &target()?),
         Verb::Test { unprivileged } => suite::test(*unprivileged),
+        Verb::Bare => bare::bare(&Toolchain::current()?, &target()?),
         Verb::Bench(options) => bench::bench(options, &target()?),
         Verb::Instructions { update } => instructions::instructions(&target()?, *update),
         Verb::Vm { series, only, jobs } => vm::vm(series, &vm::LANES, only.as_deref(), *jobs),

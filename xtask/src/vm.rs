@@ -21,6 +21,8 @@ use crate::toolchain::Toolchain;
 use machine::Ran;
 use packages::Kernel;
 
+pub(crate) use packages::mirror;
+
 /// Those a change has to hold on: long-term kernels and the newest.
 pub(crate) const SERIES: [&str; 4] = ["6.1", "6.12", "6.18", "7"];
 

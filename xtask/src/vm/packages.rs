@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::command::{output, run};
 use crate::say;
@@ -263,40 +263,39 @@ fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim_end() == "0")
 }
 
-/// Every suite, on the mirrors that the machine uses for its own.
-fn sources() -> Result<String> {
+/// Where this machine gets packages of Debian from.
+pub(crate) fn mirror() -> Result<String> {
+    mirror_of(&SUITES)?.context(
+        "this machine has no Debian suite among its package sources, so no mirror is known; \
+         run this on Debian",
+    )
+}
+
+/// Where it gets those of one of these suites from.
+fn mirror_of(suites: &[&str]) -> Result<Option<String>> {
     let targets = output(Command::new("apt-get").args([
         "indextargets",
         "--format",
         "$(SITE) $(REPO_URI) $(RELEASE)",
         "Created-By: Packages",
     ]))?;
-    let mirror = |security: bool| {
-        targets.lines().find_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let (uri, release) = (words.next()?, words.next()?);
-            let ours = if security {
-                SECURITY.contains(&release)
-            } else {
-                SUITES.contains(&release)
-            };
-            ours.then(|| uri.to_owned())
-        })
-    };
-    let Some(main) = mirror(false) else {
-        bail!(
-            "this machine has no Debian suite among its package sources, so the mirror is not known; \
-             the kernels are Debian's: run this on Debian"
-        );
-    };
+    Ok(targets.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (uri, release) = (words.next()?, words.next()?);
+        suites.contains(&release).then(|| uri.to_owned())
+    }))
+}
+
+/// Every suite, on the mirrors that the machine uses for its own.
+fn sources() -> Result<String> {
     let mut text = String::new();
     let mut add = |uri: &str, suites: &[&str]| {
         for suite in suites {
             text += &format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
         }
     };
-    add(&main, &SUITES);
-    if let Some(security) = mirror(true) {
+    add(&mirror()?, &SUITES);
+    if let Some(security) = mirror_of(&SECURITY)? {
         add(&security, &SECURITY);
     }
     Ok(text)
