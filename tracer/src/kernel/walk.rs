@@ -334,7 +334,8 @@ impl<'t> Walk<'t> {
         let stride = u64::from(chains.stride);
         let fit = (BUFFER_WORDS * 8) as u64 / stride;
         let copied = fit.min(table.buckets - from);
-        let address = table.address + from * stride;
+        // Of a namespace that has ended it may be anything.
+        let address = table.address.wrapping_add(from * stride);
         if !self.copied(address, copied * stride)? {
             return Ok(None);
         }

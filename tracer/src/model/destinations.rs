@@ -126,6 +126,12 @@ impl Destinations {
         }
     }
 
+    /// Of those that are in use; each as often as it has some.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = Netns> + '_ {
+        let used = self.all.iter().filter(|d| d.in_use && d.used > 0);
+        used.map(|d| d.key.netns)
+    }
+
     /// Sockets whose destination found no room.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out

@@ -27,11 +27,9 @@ use crate::model::ledger::{Config, Ledger};
 /// How often the kernel's own counters are asked, at most.
 const WITNESS: Duration = Duration::from_millis(900);
 
-/// Once in so many witnesses all of /proc is gone through for ways into namespaces.
+/// Once in so many witnesses all of /proc is gone through for ways into namespaces,
+/// and what is set in each of them is read. Where it matters, it is read at each.
 const WAYS_EVERY: u32 = 20;
-
-/// What is set in a namespace is read this often.
-const FACTS: Duration = Duration::from_secs(2);
 
 /// A resync reads every socket, so there is no more than one in this time.
 const RESYNC: Duration = Duration::from_millis(400);
@@ -43,7 +41,6 @@ pub(super) struct Watch {
     namespaces: Namespaces,
     /// Where half-open requests were found last.
     half_open: FxHashMap<Netns, u64>,
-    last_facts: Moment,
     last_witness: Moment,
     witnessed: u32,
     last_resync: Moment,
@@ -82,7 +79,6 @@ impl Watch {
             }),
             namespaces: Namespaces::new(only),
             half_open: FxHashMap::default(),
-            last_facts: Moment(0),
             last_witness: Moment(0),
             witnessed: 1,
             last_resync: started,
@@ -130,7 +126,7 @@ impl Watch {
         let mut answers = self.listeners()?;
         if now.since(self.last_witness) >= WITNESS {
             self.last_witness = now;
-            self.look_at_namespaces(now, tell)?;
+            self.look_at_namespaces(tell)?;
             self.ledger.asks(clock::now());
             for reading in counters::read(self.namespaces.ways()) {
                 let Reading {
@@ -160,11 +156,15 @@ impl Watch {
         for answer in &answers {
             ledger.apply(answer, tell);
         }
-        Ok(())
+        // Ports that have run out may be others than those last read.
+        let all = self.namespaces.all().iter();
+        let doubted = all.filter(|net| self.ledger.doubts_facts(net.netns));
+        let doubted: Vec<NetnsFacts> = doubted.copied().collect();
+        self.register(&doubted, tell)
     }
 
     /// Which namespaces there are now, what is set in them, and the ways in.
-    fn look_at_namespaces(&mut self, now: Moment, tell: &mut impl FnMut(&Happening)) -> Result<()> {
+    fn look_at_namespaces(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
         let found = self.tracer.walk()?.namespaces()?;
         let new = self.namespaces.list(found);
         let anew = self.witnessed.is_multiple_of(WAYS_EVERY);
@@ -173,13 +173,11 @@ impl Watch {
         if anew || !new.is_empty() {
             self.namespaces.look_for_ways(Search::Quick)?;
         }
-        if now.since(self.last_facts) >= FACTS {
-            self.last_facts = now;
-            let all = self.namespaces.all().to_vec();
-            self.register(&all, tell)
-        } else {
-            self.register(&new, tell)
-        }
+        let bound = self.ledger.goes_by_facts();
+        let all = self.namespaces.all().iter();
+        let due = all.filter(|net| anew || bound.contains(&net.netns) || new.contains(net));
+        let due: Vec<NetnsFacts> = due.copied().collect();
+        self.register(&due, tell)
     }
 
     /// Registers with the ledger what is set in these namespaces.

@@ -14,6 +14,7 @@ mod churn;
 mod doctor;
 mod ends;
 mod errors;
+mod facts;
 mod filters;
 mod guest;
 #[path = "../hostile/mod.rs"]
@@ -353,6 +354,16 @@ const TESTS: &[Test] = &[
         "apart::another_clock_moves_no_event",
         Room::Calm,
         apart::another_clock_moves_no_event,
+    ),
+    (
+        "facts::a_change_is_shown_within_two_seconds",
+        Room::Calm,
+        facts::a_change_is_shown_within_two_seconds,
+    ),
+    (
+        "facts::ports_that_ran_out_are_read_anew_at_once",
+        Room::Calm,
+        facts::ports_that_ran_out_are_read_anew_at_once,
     ),
     (
         "errors::an_unprivileged_user",

@@ -58,7 +58,10 @@ impl Twtrace {
     }
 
     fn live_of(netns: &str, more: &[&str]) -> Result<Twtrace> {
-        let mut arguments = vec!["live", "--json", "--interval", "200ms"];
+        let mut arguments = vec!["live", "--json"];
+        if !more.contains(&"--interval") {
+            arguments.extend(["--interval", "200ms"]);
+        }
         arguments.extend(more);
         let live = Twtrace::start(&arguments, netns)?;
         live.until("its first snapshot", |lines| lines.first().map(|_| ()))?;

@@ -28,7 +28,7 @@ impl Walk<'_> {
             None => memory.number(net.max_tw_buckets),
             Some(at) => {
                 let (offset, width) = net.max_tw_buckets;
-                let address = memory.number((at, 8)) + u64::from(offset);
+                let address = memory.number((at, 8)).wrapping_add(u64::from(offset));
                 let Some(bytes) = self.memory(address, width)? else {
                     return Ok(None);
                 };

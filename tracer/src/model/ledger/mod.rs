@@ -23,7 +23,7 @@ mod witness;
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::expiries::Expiries;
 use self::joining::Closed;
@@ -253,7 +253,9 @@ impl Ledger {
             }
             Event::Namespace { netns, ref facts } => {
                 let namespace = self.namespace(netns);
-                self.namespaces.at_mut(namespace).facts = Some(facts.clone());
+                let namespace = self.namespaces.at_mut(namespace);
+                namespace.facts = Some(facts.clone());
+                namespace.doubts_facts = false;
                 if !self.sideless.is_empty() && self.seeding.is_none() {
                     self.tell_sides();
                 }
@@ -273,12 +275,24 @@ impl Ledger {
             .map(|&slot| self.stories.at(slot).identity())
     }
 
-    /// Whether events came from a namespace that nobody has described yet.
+    /// Where it matters now what is set in a namespace: ports are taken there, or
+    /// minisockets wait.
     #[must_use]
-    pub fn meets_strangers(&self) -> bool {
-        self.namespaces
-            .iter()
-            .any(|namespace| namespace.netns != UNKNOWN && namespace.facts.is_none())
+    pub fn goes_by_facts(&self) -> FxHashSet<Netns> {
+        let waiting = self.namespaces.iter();
+        let waiting = waiting.filter(|namespace| namespace.minisockets > 0);
+        waiting
+            .map(|namespace| namespace.netns)
+            .chain(self.destinations.namespaces())
+            .collect()
+    }
+
+    /// Whether a connect found no free port since a namespace's facts were told: its
+    /// ports may be others by now.
+    #[must_use]
+    pub fn doubts_facts(&self, netns: Netns) -> bool {
+        let namespace = self.namespaces.find(netns);
+        namespace.is_some_and(|namespace| namespace.doubts_facts)
     }
 
     /// Those that sockets are known in, or were.

@@ -14,6 +14,8 @@ const FORGET_AFTER: u64 = 300_000_000_000;
 pub(super) struct Namespace {
     pub(super) netns: Netns,
     pub(super) facts: Option<NamespaceFacts>,
+    /// A connect found no free port since they were told.
+    pub(super) doubts_facts: bool,
     pub(super) counts: Counts,
     /// Live, of both kinds.
     pub(super) minisockets: u64,
@@ -205,6 +207,7 @@ impl Namespaces {
         let fresh = Namespace {
             netns,
             facts: None,
+            doubts_facts: false,
             counts: Counts::default(),
             minisockets: 0,
             full_sockets: 0,

@@ -280,7 +280,9 @@ impl Ledger {
             *count += 1;
         }
         if reason == CloseReason::PortsExhausted {
-            let netns = self.namespaces.at(story.namespace).netns;
+            let namespace = self.namespaces.at_mut(story.namespace);
+            namespace.doubts_facts = true;
+            let netns = namespace.netns;
             self.without_port = story.tuple(netns).map(|tuple| (step.at, tuple));
         }
         let in_state = story.is(flag::DATED).then(|| step.at.since(story.since()));
