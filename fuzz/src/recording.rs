@@ -2,7 +2,7 @@
 
 use tracer::model::state_set::StateSet;
 use tracer::options::{At, Color, CompareOptions, ReportOptions};
-use tracer::recorder::file::unpacked;
+use tracer::recorder::file;
 use tracer::recording::{Line, Lines, Recording};
 use tracer::render::terminal::Terminal;
 use tracer::verbs::{compare, report};
@@ -33,6 +33,7 @@ pub fn recording(bytes: &[u8]) {
     let after = second.and_then(read);
     let half = before
         .frames
+        .stocks()
         .last()
         .map_or(0.0, |frame| frame.elapsed_s / 2.0);
     let half = std::time::Duration::try_from_secs_f64(half).unwrap_or_default();
@@ -65,7 +66,7 @@ pub fn recording(bytes: &[u8]) {
 }
 
 fn lines(bytes: &[u8]) -> Option<Lines<Box<dyn std::io::BufRead + '_>>> {
-    Lines::new(unpacked(bytes).ok()?).ok()
+    file::lines(bytes).ok()
 }
 
 fn read(bytes: &[u8]) -> Option<Recording> {
@@ -87,9 +88,7 @@ fn written_again(recording: &Recording) {
     let frames = recording
         .frames
         .iter()
-        .cloned()
-        .map(Box::new)
-        .map(Line::Frame);
+        .map(|frame| Line::Frame(Box::new((*frame).clone())));
     let namespaces = recording.namespaces.iter().cloned().map(Line::Namespace);
     let changes = recording.changes.iter().cloned().map(Line::Sysctl);
     let end = recording.end.iter().cloned().map(Box::new).map(Line::End);

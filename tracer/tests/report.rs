@@ -63,9 +63,9 @@ fn as_json_it_is_a_snapshot_of_the_whole_run() {
     }
 }
 
-/// A recording that contradicts itself makes no panic.
+/// A recording that contradicts itself is refused by line and member.
 #[test]
-fn least_above_most_is_borne() {
+fn least_above_most_is_refused() {
     let odd: String = RECORDING
         .lines()
         .map(|line| {
@@ -75,8 +75,13 @@ fn least_above_most_is_borne() {
         })
         .collect();
     assert!(odd.contains("\"max_s\":0.0"), "nothing was changed");
-    said(&odd, &[]);
-    said(&odd, &["--json"]);
+    let output = report(&odd, &[]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(
+        errors.contains("its line 3: connect.latency_s.min_s: "),
+        "{errors}"
+    );
 }
 
 fn turn_around(value: &mut Value) {

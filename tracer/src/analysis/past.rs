@@ -4,13 +4,13 @@
 //! What cannot be compared is refused, in sentences that say why and what to do.
 //! It reads no file and knows no verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::compare::{Plan, SysctlChanged, Trial};
 use super::phase::{Phase, Witness};
 use super::switch::{Span, windows};
 use crate::knowledge::sysctls::{self, Bites, Version};
-use crate::recording::{Frame, Recording, SysctlChange};
+use crate::recording::{Reader, Recording, Stock, SysctlChange};
 use crate::units;
 
 /// 2MSL where no frame measured it, seconds.
@@ -96,7 +96,11 @@ pub fn of_one(recording: &Recording, at: Option<f64>) -> Result<Past, Refused> {
             ]);
         }
         (None, several) => {
-            let times: Vec<String> = several.iter().map(|group| told(group)).collect();
+            const TOLD: usize = 20;
+            let mut times: Vec<String> = several.iter().take(TOLD).map(|g| told(g)).collect();
+            if several.len() > TOLD {
+                times.push("…".to_owned());
+            }
             return Err(vec![format!(
                 "sysctls changed {} times while it was recorded: choose one with --at: {}",
                 several.len(),
@@ -194,22 +198,29 @@ impl Apart<'_> {
             counters: recording.header.scope.filter.is_empty(),
             births: kernel >= (6, 1),
         };
-        let phase = |of: &Recording, name: String, span: Span| {
-            let (history, frames) = frames_of(of, span);
-            Phase::of(name, history, frames, witness)
+        let phase = |of: &Reader<'_>, stocks: &[Stock], name: String, span: Span| {
+            let [oldest, first, last] = frames_of(stocks, span);
+            Phase::of(name, &stocks[oldest..first], of.range(first..last), witness)
         };
+        let stocks = recording.frames.stocks();
+        let reader = recording.frames.reader();
         let placebos = windows.placebos.iter().enumerate().map(|(i, pair)| {
             let mut half = 0;
             pair.map(|span| {
                 half += 1;
-                phase(recording, format!("placebo {}.{half}", i + 1), span)
+                phase(&reader, stocks, format!("placebo {}.{half}", i + 1), span)
             })
         });
         Ok(Past {
             trial: Trial::Switch {
                 placebos: placebos.collect(),
-                before: phase(recording, "before".to_owned(), windows.before),
-                after: phase(later, "after".to_owned(), windows.after),
+                before: phase(&reader, stocks, "before".to_owned(), windows.before),
+                after: phase(
+                    &later.frames.reader(),
+                    later.frames.stocks(),
+                    "after".to_owned(),
+                    windows.after,
+                ),
                 measured_s: windows.measured_s,
                 settle_s: self.settle_s,
             },
@@ -219,24 +230,25 @@ impl Apart<'_> {
     }
 }
 
-/// Those whose middle lies in it, and those before.
-fn frames_of(recording: &Recording, span: Span) -> (&[Frame], &[Frame]) {
-    let frames = &recording.frames;
-    let middle = |frame: &Frame| frame.elapsed_s - frame.interval_s / 2.0;
+/// The places of those whose middle lies in it, from and to, before which that of the
+/// oldest whose births still live then.
+fn frames_of(frames: &[Stock], span: Span) -> [usize; 3] {
+    let middle = |frame: &Stock| frame.elapsed_s - frame.interval_s / 2.0;
     let first = frames.partition_point(|frame| middle(frame) < span.from);
     let last = frames.partition_point(|frame| middle(frame) < span.to);
     let oldest = frames.partition_point(|frame| middle(frame) < span.from - HISTORY_S);
     // The first frame is the seeding.
     let oldest = oldest.max(1).min(first);
-    (&frames[oldest..first], &frames[first..last.max(first)])
+    [oldest, first, last.max(first)]
 }
 
 /// All of it but the seeding.
 fn whole(recording: &Recording) -> Span {
-    let end = |frame: Option<&Frame>| frame.map_or(0.0, |frame| frame.elapsed_s);
+    let end = |frame: Option<&Stock>| frame.map_or(0.0, |frame| frame.elapsed_s);
+    let stocks = recording.frames.stocks();
     Span {
-        from: end(recording.frames.first()),
-        to: end(recording.frames.last()),
+        from: end(stocks.first()),
+        to: end(stocks.last()),
     }
 }
 
@@ -323,7 +335,7 @@ fn differences(before: &Recording, after: &Recording) -> Refused {
 fn changed_between(before: &Recording, after: &Recording) -> Vec<SysctlChanged> {
     let mut changed = Vec::new();
     let end = whole(before).to;
-    for settings in &after.header.namespaces {
+    for settings in after.settings_at_start() {
         let Some(earlier) = before.sysctls_at(settings.netns, end) else {
             continue;
         };
@@ -357,7 +369,7 @@ fn everywhere(recording: &Recording, changed: Vec<SysctlChanged>) -> Vec<SysctlC
         );
         alike.entry(which).or_default().push(change);
     }
-    let all = recording.header.namespaces.len();
+    let all = recording.settings_at_start().count();
     alike
         .into_values()
         .flat_map(|mut changes| {
@@ -389,12 +401,16 @@ fn near(group: &[SysctlChange], at: f64, interval_s: f64) -> bool {
 
 /// `2 min 5 s (tcp_tw_reuse, tcp_fin_timeout)`.
 fn told(group: &[SysctlChange]) -> String {
-    let mut keys: Vec<&str> = Vec::new();
-    for change in group {
-        let key = change.key.rsplit('.').next().unwrap_or(&change.key);
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
+    const TOLD: usize = 5;
+    let mut seen = HashSet::new();
+    let mut keys: Vec<&str> = group
+        .iter()
+        .map(|change| change.key.rsplit('.').next().unwrap_or(&change.key))
+        .filter(|key| seen.insert(*key))
+        .collect();
+    if keys.len() > TOLD {
+        keys.truncate(TOLD);
+        keys.push("…");
     }
     let at = group.first().map_or(0.0, |change| change.elapsed_s);
     format!("{at:.0}s ({})", keys.join(", "))

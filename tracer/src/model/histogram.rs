@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Bucket, Distribution, Summary};
 
-const HOUR_US: u64 = 3_600_000_000;
+pub(crate) const HOUR_US: u64 = 3_600_000_000;
 
 /// A distribution of durations. Its 180 KB of counts are only there once
 /// something was recorded.
@@ -123,7 +123,7 @@ impl Durations {
             self.max = self.max.max(max);
         }
         self.count += sparse.count;
-        self.sum += u128::from(nanoseconds(sparse.sum_s));
+        self.sum += (sparse.sum_s * 1e9).round() as u128;
         let counts = self.counts.get_or_insert_with(new_counts);
         for (&us, &n) in sparse.us.iter().zip(&sparse.n) {
             counts.saturating_record_n(us, n);

@@ -8,13 +8,13 @@ mod create;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use zstd::stream::{read::Decoder, write::Encoder};
 
-use crate::recording::{Line, Lines, Recording};
+use crate::recording::{Line, Lines, ReadError, Recording, Stored};
 
 /// Of frames it makes a quarter less than zstd's own choice, for a fifth of a
 /// millisecond each.
@@ -129,18 +129,84 @@ impl Drop for Writer {
 /// The lines of a recording, read one after the other.
 pub fn open(path: &Path) -> Result<Lines<Box<dyn BufRead>>> {
     let cannot = || format!("cannot read {}", path.display());
-    let input = BufReader::new(File::open(path).with_context(cannot)?);
-    let input = unpacked(input).with_context(cannot)?;
-    Lines::new(input).map_err(|error| anyhow!(error).context(cannot()))
+    let file = File::open(path).with_context(cannot)?;
+    lines(file).map_err(|error| anyhow!(error).context(cannot()))
 }
 
-/// What a file holds, decompressed where it is compressed.
-pub fn unpacked<'a>(mut file: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
-    if file.fill_buf()?.starts_with(&MAGIC) {
-        let decoder = Decoder::with_buffer(file)?;
-        Ok(Box::new(BufReader::new(decoder)))
-    } else {
-        Ok(Box::new(file))
+/// The same of what a file holds.
+pub fn lines<'a>(file: impl Read + 'a) -> Result<Lines<Box<dyn BufRead + 'a>>, ReadError> {
+    let stored = Stored::default();
+    let mut file = BufReader::new(Counted {
+        file,
+        taken: Stored::clone(&stored),
+    });
+    if !file.fill_buf().map_err(ReadError::Io)?.starts_with(&MAGIC) {
+        return Lines::new(Box::new(file));
+    }
+    let mut decoder = Decoder::with_buffer(file).map_err(ReadError::Io)?;
+    decoder.window_log_max(WINDOW).map_err(ReadError::Io)?;
+    let unpacked = BufReader::new(Unpacked {
+        packed: decoder,
+        given: 0,
+        taken: Stored::clone(&stored),
+    });
+    Lines::of_stored(Box::new(unpacked), stored)
+}
+
+/// How far back a compressed file may refer, as a power of two: what zstd's levels
+/// up to 19 make use of, and as much memory as they want.
+const WINDOW: u32 = 23;
+
+/// A recording of a host at rest unpacks to eighty times its size, and with a
+/// hundred namespaces at rest to 260 times: one that unpacks to more than so many
+/// times, and so many bytes, is only read by who has unpacked it himself.
+const UNPACKS: u64 = 500;
+const UNPACKS_AT_LEAST: u64 = 32 << 20;
+
+fn untrusted(why: impl fmt::Display) -> io::Error {
+    io::Error::other(format!(
+        "{why}: if you trust it, unpack it with `zstd -d --long=31` first"
+    ))
+}
+
+/// Counts what has been taken from a file.
+struct Counted<R> {
+    file: R,
+    taken: Stored,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(bytes)?;
+        self.taken.set(self.taken.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// Fails where there is more in a file than can be.
+struct Unpacked<R> {
+    packed: R,
+    given: u64,
+    taken: Stored,
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let n = self.packed.read(bytes).map_err(|error| {
+            // zstd has names for its errors and no numbers that are kept.
+            if error.to_string().contains("too much memory") {
+                untrusted("it refers back by more than 8 MiB")
+            } else {
+                error
+            }
+        })?;
+        self.given += n as u64;
+        if self.given > UNPACKS_AT_LEAST + UNPACKS * self.taken.get() {
+            return Err(untrusted(format_args!(
+                "it unpacks to more than {UNPACKS} times its size"
+            )));
+        }
+        Ok(n)
     }
 }
 

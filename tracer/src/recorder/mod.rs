@@ -18,7 +18,7 @@ use crate::kernel::requirements::Facts;
 use crate::model::event::Netns;
 use crate::model::happening::Happening;
 use crate::model::snapshot::Snapshot;
-use crate::recording::{Anchor, Cutter, End, Ended, Header, Kernel, Line, SCHEMA};
+use crate::recording::{Anchor, Cutter, End, Ended, Header, Kernel, LONGEST, Line, SCHEMA};
 use crate::render::events::{Happenings as _, Json};
 use crate::render::terminal::Terminal;
 use crate::session::{self, More, Names, Plan, Sink, Taken};
@@ -108,7 +108,8 @@ impl<F: FnMut(&Line) -> Result<More>> Sink for Recorder<'_, F> {
         let mut news = Vec::new();
         let first = self.last.is_none();
         if first {
-            let settings = self.settings.read(&read);
+            let mut settings = self.settings.read(&read);
+            news = settings.split_off(in_the_header(&settings)?);
             let header = self.header(taken, settings);
             if (self.tell)(&Line::Header(Box::new(header)))? == More::Enough {
                 return Ok(More::Enough);
@@ -129,6 +130,20 @@ impl<F: FnMut(&Line) -> Result<More>> Sink for Recorder<'_, F> {
         self.namespaces = taken.namespaces.to_vec();
         Ok(more)
     }
+}
+
+/// How many of these lines have room in the header; the others follow it.
+fn in_the_header(settings: &[Line]) -> Result<usize> {
+    let mut bytes = Vec::new();
+    let mut fits = 0;
+    for line in settings {
+        line.write(&mut bytes)?;
+        if bytes.len() as u64 > LONGEST / 2 {
+            break;
+        }
+        fits += 1;
+    }
+    Ok(fits)
 }
 
 impl<F: FnMut(&Line) -> Result<More>> Recorder<'_, F> {

@@ -2,6 +2,7 @@
 //! and values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -86,7 +87,7 @@ impl Read<'_> {
             elapsed_s: self.elapsed_s,
             netns: namespace.inode,
             name: namespace.name.clone(),
-            sysctls: sysctls.clone(),
+            sysctls: Arc::new(sysctls.clone()),
         }
     }
 

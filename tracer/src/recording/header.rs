@@ -2,6 +2,7 @@
 //! were set to and what was changed meanwhile, how it ended.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ pub struct NamespaceSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// All of `net.ipv4.tcp_*`, `ip_local_port_range`, `ip_local_reserved_ports`.
-    pub sysctls: Sysctls,
+    pub sysctls: Arc<Sysctls>,
 }
 
 /// Somebody set a sysctl, between `unchanged_s` and `elapsed_s`: then it was

@@ -5,22 +5,27 @@
 //! again, [`Lines`] reads what a file holds and [`Recording`] keeps it. Pure:
 //! files, sockets and clocks are known to `recorder`.
 
+mod bounds;
 mod course;
 mod cut;
 mod frame;
+mod frames;
+mod gate;
 mod header;
 mod line;
 mod read;
 mod sum;
+mod weight;
 
 pub use self::course::{Course, Row};
 pub use self::cut::Cutter;
 pub use self::frame::{
     Ages, Connect, Count, FinWait2Orphan, Frame, Kernel, Namespace, States, TimeWait,
 };
+pub use self::frames::{Frames, Reader, Stock};
 pub use self::header::{Anchor, End, Ended, Header, NamespaceSettings, SysctlChange, Sysctls};
 pub use self::line::Line;
-pub use self::read::{Lines, ReadError, Recording, Torn};
+pub use self::read::{LONGEST, Lines, ReadError, Recording, Stored, Torn};
 pub use self::sum::Sum;
 
 /// The version that is written, and the only one that is read.

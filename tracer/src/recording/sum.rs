@@ -1,6 +1,6 @@
 //! What frames add up to: the totals of a whole run, or of any stretch of it.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 
 use super::frame::{self, Frame};
@@ -33,7 +33,7 @@ pub struct Sum {
     pub ended_seeded: i64,
     /// Whole lives in TIME_WAIT.
     pub lives: Lives,
-    pub lives_by_reason: BTreeMap<String, Durations>,
+    pub lives_by_reason: BTreeMap<&'static str, Durations>,
     pub ages: Box<AgeSums>,
     pub orphans: Orphans,
     /// What the kernel counted, by its names.
@@ -56,10 +56,10 @@ pub struct Orphans {
 
 impl Sum {
     #[must_use]
-    pub fn of<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Sum {
+    pub fn of(frames: impl IntoIterator<Item: Borrow<Frame>>) -> Sum {
         let mut sum = Sum::default();
         for frame in frames {
-            sum.add(frame);
+            sum.add(frame.borrow());
         }
         sum
     }
@@ -89,13 +89,9 @@ impl Sum {
         self.ended_seeded += time_wait.ended_seeded;
         self.lives.add(time_wait.lives_s.values(), &time_wait.bands);
         for (reason, lives) in &time_wait.lives_s {
-            // Looked up before it is made an entry, which needs a name of its own.
-            match self.lives_by_reason.get_mut(reason) {
-                Some(sum) => sum.add(lives),
-                None => {
-                    let sum = self.lives_by_reason.entry(reason.clone());
-                    sum.or_default().add(lives);
-                }
+            // One that is not known is among all lives, and nowhere else.
+            if let Some(name) = TimeWaitEnds::NAMES.iter().find(|name| *name == reason) {
+                self.lives_by_reason.entry(name).or_default().add(lives);
             }
         }
         let ages = &time_wait.ages;
@@ -250,7 +246,6 @@ impl Sum {
 
     fn time_wait(&self, states: &snapshot::States, last: &Frame) -> snapshot::TimeWait {
         let count = states.get(State::TimeWait).copied().unwrap_or_default();
-        let reasons = self.lives_by_reason.iter();
         snapshot::TimeWait {
             now: count.now,
             seeded: count.seeded,
@@ -265,11 +260,10 @@ impl Sum {
                 complete_from_s: self.interval_s,
                 buckets: self.lives.buckets(),
             },
-            lifetime_by_reason_s: reasons
-                .filter_map(|(reason, lives)| {
-                    let name = TimeWaitEnds::NAMES.iter().find(|name| *name == reason)?;
-                    Some((*name, lives.distribution()))
-                })
+            lifetime_by_reason_s: self
+                .lives_by_reason
+                .iter()
+                .map(|(reason, lives)| (*reason, lives.distribution()))
                 .collect(),
             life_table: self.life_table(),
             timer: last.time_wait.timer,

@@ -41,10 +41,13 @@ fn head(comparison: &Comparison, width: usize) -> Block {
     Block::new("verdict", lines)
 }
 
+/// Changed sysctls that are shown; `--json` has them all.
+const CHANGES: usize = 40;
+
 /// What was changed, and how it was tried.
 fn how(comparison: &Comparison, width: usize) -> Block {
     let mut lines = Vec::new();
-    for change in &comparison.sysctls_changed {
+    for change in comparison.sysctls_changed.iter().take(CHANGES) {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "absent".to_owned());
         let place = match (&change.name, change.netns) {
             (Some(name), _) => format!(" (namespace {name})"),
@@ -62,6 +65,11 @@ fn how(comparison: &Comparison, width: usize) -> Block {
             width,
             2,
         ));
+    }
+    let more = comparison.sysctls_changed.len().saturating_sub(CHANGES);
+    if more > 0 {
+        let more = format!("and {} more; --json has them", units::count(more as u64));
+        lines.push(Line::of(Tone::Faint, more));
     }
     lines.extend(wrapped(Tone::Faint, &design(&comparison.design), width, 2));
     Block::new("design", lines)

@@ -133,12 +133,15 @@ fn until(s: f64, fine: bool) -> String {
     }
 }
 
+/// Changes that are shown; `--json` has them all.
+const CHANGES: usize = 100;
+
 fn changes(changes: &[SysctlChange], width: usize) -> Option<Block> {
     if changes.is_empty() {
         return None;
     }
     let mut lines = vec![Line::of(Tone::Strong, "SET MEANWHILE")];
-    for change in changes {
+    for change in changes.iter().take(CHANGES) {
         let place = match &change.name {
             Some(name) => name.clone(),
             None => change.netns.to_string(),
@@ -151,6 +154,11 @@ fn changes(changes: &[SysctlChange], width: usize) -> Option<Block> {
             change.after
         );
         lines.extend(wrapped(Tone::Plain, &text, width, 2));
+    }
+    if changes.len() > CHANGES {
+        let more = units::count((changes.len() - CHANGES) as u64);
+        let text = format!("and {more} more; --json has them");
+        lines.push(Line::of(Tone::Faint, text));
     }
     Some(Block::new("changes", lines))
 }

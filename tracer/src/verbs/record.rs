@@ -5,6 +5,7 @@ mod progress;
 mod running;
 
 use std::env;
+use std::ffi::OsString;
 
 use anyhow::{Error, Result};
 use tokio::sync::oneshot;
@@ -33,11 +34,7 @@ pub fn run(options: &RecordOptions) -> Result<()> {
         ring_bytes: options.ring_bytes,
         distortion: None,
     };
-    let words: Vec<String> = options
-        .command
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    let words = words(&options.command);
     let name = words.first().cloned();
     let contents = Contents {
         events: options.events,
@@ -84,6 +81,23 @@ pub fn run(options: &RecordOptions) -> Result<()> {
         progress.seen()
     ))?;
     Ok(())
+}
+
+/// A command as people read it: one of a thousand files is not told to its end.
+fn words(command: &[OsString]) -> Vec<String> {
+    const LONGEST: usize = 32 << 10;
+    let mut words = Vec::new();
+    let mut length = 0;
+    for word in command {
+        let word = word.to_string_lossy();
+        length += word.len();
+        if length > LONGEST && !words.is_empty() {
+            words.push("…".to_owned());
+            break;
+        }
+        words.push(units::shortened(&word, LONGEST));
+    }
+    words
 }
 
 /// As whom the command is to run, unless as we are.

@@ -30,8 +30,12 @@ pub fn write(
     let mut course = Course::default();
     let mut changes = Vec::new();
     let mut end = None;
-    for line in &mut lines {
-        match line.with_context(cannot)? {
+    while let Some(line) = lines.next() {
+        let line = line.with_context(cannot)?;
+        if let Line::Sysctl(_) | Line::End(_) = &line {
+            lines.will_keep(&line).with_context(cannot)?;
+        }
+        match line {
             Line::Frame(frame) => {
                 sum.add(&frame);
                 course.add(&frame);

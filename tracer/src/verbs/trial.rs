@@ -28,6 +28,7 @@ use crate::lab::shape::{Shape, raise_descriptor_limit};
 use crate::model::clock::{ASSUMED_NOMINAL_S, wheel_slack};
 use crate::options::TrialOptions;
 use crate::output;
+use crate::recording::Stock;
 use crate::render::{self, live::PLAIN_WIDTH};
 use crate::units;
 
@@ -63,7 +64,10 @@ pub fn run(shape: &Shape, options: &TrialOptions) -> Result<ExitCode> {
         .enumerate()
         .map(
             |(n, (replica, Recorded { before, measured }))| compare::Replica {
-                phase: Phase::of(format!("replica {}", n + 1), before, measured, witness),
+                phase: {
+                    let before: Vec<Stock> = before.iter().map(Stock::of).collect();
+                    Phase::of(format!("replica {}", n + 1), &before, measured, witness)
+                },
                 changed: replica.changed,
             },
         )

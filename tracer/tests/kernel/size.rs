@@ -92,8 +92,8 @@ pub(crate) fn of_a_day() -> Outcome {
     let header = header_bytes(&recording, folder.path())?;
     let all = path.metadata()?.len() as f64;
     let frame = (all - header) / frames;
-    let (plain, namespaces) = plain(&recording)?;
-    let sum = Sum::of(&recording.frames);
+    let (plain, namespaces) = plain(&path)?;
+    let sum = Sum::of(recording.frames.iter());
     let opened = sum.transitions(State::SynSent, State::Established) as f64 / sum.interval_s;
     say(&format!(
         "{frames} frames of {namespaces} namespaces, {:.0} connections a second, {} TIME_WAITs at the end, lost {:?}, {} resyncs",
@@ -137,17 +137,18 @@ fn header_bytes(recording: &Recording, folder: &Path) -> Result<f64> {
 
 /// Bytes of a frame that is not compressed, on average, and how many namespaces
 /// the fullest one tells of.
-fn plain(recording: &Recording) -> Result<(f64, usize)> {
+fn plain(path: &Path) -> Result<(f64, usize)> {
     let mut bytes = Vec::new();
-    let mut namespaces = 0;
-    for frame in &recording.frames {
-        Line::Frame(Box::new(frame.clone())).write(&mut bytes)?;
-        namespaces = namespaces.max(frame.namespaces.len());
+    let (mut frames, mut namespaces) = (0.0, 0);
+    for line in file::open(path)? {
+        let line = line?;
+        if let Line::Frame(frame) = &line {
+            namespaces = namespaces.max(frame.namespaces.len());
+            frames += 1.0;
+            line.write(&mut bytes)?;
+        }
     }
-    Ok((
-        bytes.len() as f64 / recording.frames.len() as f64,
-        namespaces,
-    ))
+    Ok((bytes.len() as f64 / frames, namespaces))
 }
 
 fn say(line: &str) -> Result<()> {

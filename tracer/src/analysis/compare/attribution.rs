@@ -1,10 +1,11 @@
 //! What the changed keys can and cannot have done: chosen metrics before a
 //! comparison, and doubts after it where something moved that they do not move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Compared, Finding, Plan, SysctlChanged};
 use crate::knowledge::sysctls::{self, Sysctl, Version, metric};
+use crate::units;
 
 /// In the lab, where the load is steady: what no change of the keys can move is
 /// called unchanged only where it is so within a hundredth.
@@ -38,13 +39,9 @@ impl Plan {
 
     /// Each key once, in their order.
     fn keys(&self) -> Vec<&str> {
-        let mut keys: Vec<&str> = Vec::new();
-        for change in &self.sysctls_changed {
-            if !keys.contains(&change.key.as_str()) {
-                keys.push(&change.key);
-            }
-        }
-        keys
+        let mut seen = HashSet::new();
+        let keys = self.sysctls_changed.iter().map(|change| &*change.key);
+        keys.filter(|key| seen.insert(*key)).collect()
     }
 
     fn known(&self) -> Vec<&'static Sysctl> {
@@ -62,17 +59,29 @@ fn able(known: &[&'static Sysctl], metric: &str) -> Vec<(&'static Sysctl, Option
 
 /// Whole sentences.
 pub(super) fn notes(plan: &Plan, metrics: &[Compared]) -> Vec<String> {
+    const TOLD: usize = 10;
     let known = plan.known();
     let mut notes = Vec::new();
+    let mut unknown = 0;
     for key in plan.keys() {
         match sysctls::find(key) {
-            None => notes.push(format!(
-                "{key} was not studied: what it can move is not known here."
-            )),
+            None if unknown < TOLD => {
+                unknown += 1;
+                notes.push(format!(
+                    "{key} was not studied: what it can move is not known here."
+                ));
+            }
+            None => unknown += 1,
             Some(sysctl) => {
                 notes.extend(plan.kernel.and_then(|kernel| sysctl.absent_from(kernel)));
             }
         }
+    }
+    if unknown > TOLD {
+        notes.push(format!(
+            "Nor were {} others.",
+            units::count(unknown as u64 - TOLD as u64)
+        ));
     }
     // What is not known of one key may have moved anything.
     if known.len() == plan.keys().len() && !known.is_empty() {

@@ -8,7 +8,7 @@ use crate::analysis::compare::{Finding, Verdict, compare};
 use crate::model::event::State;
 use crate::model::snapshot::{Closes, Exactness, Host, Lost, Scope, Timer};
 use crate::recording::{
-    Anchor, Connect, FinWait2Orphan, Header, Kernel, NamespaceSettings, States, TimeWait,
+    Anchor, Connect, FinWait2Orphan, Frame, Header, Kernel, NamespaceSettings, States, TimeWait,
 };
 
 const LIFE_S: f64 = 61.0;
@@ -126,7 +126,7 @@ fn recording(from_s: f64, seconds: usize, rate: impl Fn(usize) -> f64) -> Record
                 elapsed_s: 0.0,
                 netns: NETNS,
                 name: None,
-                sysctls,
+                sysctls: sysctls.into(),
             }],
         },
         frames: (0..=seconds)
@@ -156,9 +156,19 @@ fn change(elapsed_s: f64, key: &str, before: &str, after: &str) -> SysctlChange 
     }
 }
 
+fn each_frame(recording: &mut Recording, change: impl Fn(&mut Frame)) {
+    let frames = recording.frames.iter().map(|frame| {
+        let mut frame = (*frame).clone();
+        change(&mut frame);
+        frame
+    });
+    recording.frames = frames.collect();
+}
+
 fn set(recording: &mut Recording, key: &str, value: &str) {
     let settings = &mut recording.header.namespaces[0];
-    settings.sysctls.insert(key.to_owned(), value.to_owned());
+    let sysctls = std::sync::Arc::make_mut(&mut settings.sysctls);
+    sysctls.insert(key.to_owned(), value.to_owned());
 }
 
 fn shape(past: &Past) -> (f64, usize, f64) {
@@ -312,11 +322,11 @@ fn what_cannot_be_compared_is_refused_and_why() {
 fn figures_that_the_kernel_denies_give_no_verdict() {
     let before = steady(0.0, 1300);
     let mut after = recording(1310.0, 300, |_| 390.0);
-    for frame in &mut after.frames {
+    each_frame(&mut after, |frame| {
         if let Some(kernel) = &mut frame.kernel {
             kernel.counters.insert("TW".to_owned(), 500);
         }
-    }
+    });
     let past = of_two(&before, &after).unwrap();
     let comparison = compare(&past.plan, &past.trial);
     assert_eq!(comparison.verdict, Verdict::Undecided);
@@ -329,14 +339,14 @@ fn figures_that_the_kernel_denies_give_no_verdict() {
 
     // Births that were not seen: the stock is larger than what was born.
     let mut after = steady(1310.0, 300);
-    for frame in &mut after.frames {
+    each_frame(&mut after, |frame| {
         let place = State::COUNTED
             .iter()
             .position(|s| *s == State::TimeWait)
             .unwrap();
         frame.states.0[place].entered /= 2;
         frame.kernel = None;
-    }
+    });
     let past = of_two(&before, &after).unwrap();
     let comparison = compare(&past.plan, &past.trial);
     assert!(

@@ -1,11 +1,13 @@
 //! From the frames of a stretch to its numbers, and to what can be checked
 //! about them: the kernel's counters, and Little's law.
 
+use std::borrow::Borrow;
+
 use super::Phase;
 use crate::model::event::State;
 use crate::model::histogram::Durations;
 use crate::model::life_table::AGE;
-use crate::recording::{Count, Frame, Kernel, Sum};
+use crate::recording::{Count, Frame, Kernel, Stock, Sum};
 
 /// Of fewer values than these, a quantile is one of them by chance.
 const P50_FROM: u64 = 10;
@@ -18,6 +20,9 @@ const FEW: f64 = 10.0;
 /// The share of the events that may be missing from a number: half of what the
 /// tightest margin lets it move.
 const LOST: f64 = 0.005;
+/// Frames whose stock is looked at. Each means going back over all that were born
+/// in two minutes, and the mean over so many has little to gain from more.
+const LOOKED_AT: usize = 1_000;
 /// From how many frames on a mean stock is one.
 const ENOUGH_FRAMES: usize = 5;
 /// By so much may a stock differ from Little's law: in it, births of a whole
@@ -39,11 +44,15 @@ impl Phase {
     #[must_use]
     pub fn of(
         name: impl Into<String>,
-        history: &[Frame],
-        frames: &[Frame],
+        history: &[Stock],
+        frames: impl IntoIterator<Item: Borrow<Frame>>,
         witness: Witness,
     ) -> Phase {
-        let sum = Sum::of(frames);
+        let mut stocks = history.to_vec();
+        let noted = frames
+            .into_iter()
+            .inspect(|frame| stocks.push(Stock::of(frame.borrow())));
+        let sum = Sum::of(noted);
         let mut phase = Phase {
             name: name.into(),
             seconds: sum.interval_s,
@@ -56,7 +65,7 @@ impl Phase {
         if witness.counters {
             phase.kernel(&sum, witness);
         }
-        phase.little(history, frames, &sum);
+        phase.little(&stocks, history.len(), &sum);
         phase
     }
 
@@ -188,7 +197,7 @@ impl Phase {
 
     /// The stock is what was born before, as far as it lives that long. With a
     /// steady load that is Little's law; so written it needs no steady load.
-    fn little(&mut self, history: &[Frame], frames: &[Frame], sum: &Sum) {
+    fn little(&mut self, all: &[Stock], first: usize, sum: &Sum) {
         let Some(alive) = sum.surviving() else {
             return;
         };
@@ -200,14 +209,13 @@ impl Phase {
             let at = |index: usize| alive.get(index).copied().unwrap_or(0.0);
             at(index) + (at(index + 1) - at(index)) * place.fract()
         };
-        let all: Vec<&Frame> = history.iter().chain(frames).collect();
         let (mut seen, mut expected, mut counted) = (0.0, 0.0, 0);
-        for last in history.len()..all.len() {
+        let stride = (all.len() - first).div_ceil(LOOKED_AT).max(1);
+        for last in (first..all.len()).step_by(stride) {
             let mut stock = 0.0;
             let mut back = 0.0;
             for frame in all[..=last].iter().rev() {
-                let born = frame.states.get(State::TimeWait).map_or(0, |c| c.entered);
-                stock += unsigned(born) as f64 * reaches(back + frame.interval_s / 2.0);
+                stock += frame.born as f64 * reaches(back + frame.interval_s / 2.0);
                 back += frame.interval_s;
                 if back > oldest {
                     break;
@@ -216,7 +224,7 @@ impl Phase {
             // What was there before the first frame is not known to have been born.
             if back > oldest {
                 expected += stock;
-                seen += now(all[last]) as f64;
+                seen += all[last].time_waits as f64;
                 counted += 1;
             }
         }

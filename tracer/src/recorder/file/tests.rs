@@ -24,7 +24,8 @@ fn lines() -> Vec<Line> {
             name: None,
             sysctls: (0..40)
                 .map(|n| (format!("net.ipv4.tcp_{n}"), (n * netns).to_string()))
-                .collect::<Sysctls>(),
+                .collect::<Sysctls>()
+                .into(),
         })
     };
     std::iter::once(Line::Header(Box::new(header)))
@@ -158,6 +159,25 @@ fn what_another_user_left_in_a_directory_for_all_is_not_written_into() {
     for_all(0o755);
     assert!(Writer::open(&folder.join("link")).is_ok());
     assert_eq!(fs::read(&target).unwrap(), b"precious");
+}
+
+#[test]
+fn what_refers_back_too_far_is_refused_with_the_remedy() {
+    let packed = |window| {
+        let mut encoder = Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(window).unwrap();
+        for line in lines() {
+            line.write(&mut encoder).unwrap();
+        }
+        encoder.finish().unwrap()
+    };
+    let read = |bytes: &[u8]| super::lines(bytes).and_then(Lines::collect);
+    assert_eq!(read(&packed(WINDOW)).unwrap().torn, None);
+    let error = read(&packed(WINDOW + 1)).unwrap_err().to_string();
+    assert!(
+        error.ends_with("unpack it with `zstd -d --long=31` first"),
+        "{error}"
+    );
 }
 
 #[test]
