@@ -6,8 +6,12 @@
 //! shows there as itself. It judges facts it is given, so that wrong ones can be
 //! tried too; it decides nothing about the host (see `kernel::requirements`).
 
+mod life;
 mod scene;
+mod start;
 mod trials;
+
+pub use start::{at_start, at_start_distorted, load_checked};
 
 use serde::Serialize;
 
@@ -36,8 +40,9 @@ pub struct Trial {
 
 /// What a trial gives where nothing is amiss.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Tried {
+pub enum Tried {
     Held,
+    /// Why it could not be tried, as a clause.
     Untried(String),
 }
 

@@ -17,6 +17,9 @@ pub(super) struct Mapped<T> {
     of: PhantomData<T>,
 }
 
+// SAFETY: who has it has the mapping for himself, and no thread is its own.
+unsafe impl<T: Send> Send for Mapped<T> {}
+
 impl<T: Pod> Mapped<T> {
     /// Maps the array, which must have been made to be mapped, and hold that many.
     pub(super) fn new(map: impl AsFd, count: usize) -> io::Result<Self> {

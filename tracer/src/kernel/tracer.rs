@@ -3,6 +3,8 @@
 //! Everything that speaks to the kernel side goes through here: what comes out
 //! are events. It refuses to know what they add up to.
 
+mod load;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,18 +13,16 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
+use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{
     BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
 };
-use aya::util::nr_cpus;
-use aya::{Btf, Ebpf, EbpfLoader};
 use log::debug;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracer_common::layout::{End, Options};
-use tracer_common::wire::{self, BATCH_BYTES, Losses, SWEEP_BATCH, Sweep};
+use tracer_common::wire::{self, Losses, SWEEP_BATCH, Sweep};
 use tracer_common::{layout, seat};
 
 use super::batches::Batches;
@@ -32,8 +32,9 @@ use super::requirements::Facts;
 use super::ring::Ring;
 use super::stand_by::StandBy;
 use super::walk::{self, Walk};
-use crate::model::event::{Address, Event, Family, Identity, Lost, Moment, Netns, State};
-use crate::model::filter::{Filter, Network};
+use crate::model::event::{Address, Event, Identity, Lost, Moment, Netns, State};
+use crate::model::filter::Filter;
+use load::{Globals, Loader, give_back};
 
 /// The tracepoints, in the order in which they are attached: a birth must not
 /// be seen by its CLOSE alone, so timers come first. The second chance comes
@@ -44,9 +45,6 @@ const TRACEPOINTS: [(&str, &str); 4] = [
     (seat::TIMER_EXPIRE_ENTRY, "timer_expire_entry"),
     (seat::SET_STATE, SET_STATE),
 ];
-
-/// The ring holds at least so many batches: a small one has small ones.
-const BATCHES_IN_RING: u32 = 8;
 
 const SET_STATE: &str = "inet_sock_set_state";
 
@@ -65,6 +63,9 @@ pub struct Wanted {
     pub tell_all: bool,
     /// A power-of-two multiple of the page size.
     pub ring_bytes: u32,
+    /// Neither seeds, nor sweeps, nor walks: to have their programs verified takes
+    /// the longer part of a load.
+    pub events_alone: bool,
     /// For tests alone.
     #[doc(hidden)]
     pub distortion: Option<Distortion>,
@@ -93,51 +94,35 @@ pub struct Tracer {
 impl Tracer {
     /// Loads the object into the kernel; nothing is attached yet.
     pub fn load(facts: &Facts, wanted: &Wanted) -> Result<Self> {
-        let only = wanted.only.as_ref();
-        let options = Options {
-            netns_cookie: only
-                .and_then(|only| only.cookie)
-                .filter(|_| facts.layout.net_cookie != 0)
-                .unwrap_or(0),
-            netns: only.map_or(0, |only| only.inode),
-            family: match wanted.filter.family() {
-                None => 0,
-                Some(Family::Inet) => 2,
-                Some(Family::Inet6) => 10,
-            },
-            tell_all: u32::from(wanted.tell_all),
-            pid_ns: facts.pid_namespace.unwrap_or(0),
-            wake_at: wanted.ring_bytes / 4,
-            batch_bytes: (wanted.ring_bytes / BATCHES_IN_RING).min(BATCH_BYTES as u32),
-            local: end(wanted.filter.local()),
-            remote: end(wanted.filter.remote()),
-        };
-        let cpus = nr_cpus().map_err(|(what, error)| {
-            anyhow!("cannot tell how many CPUs there are: {what}: {error}")
-        })?;
-        // aya's loader reads and parses the kernel's type information by itself, and
-        // keeps it to itself: ours is read beside it, which is what takes longest here.
-        let (mut loader, btf) = thread::scope(|scope| {
-            let btf = scope.spawn(Btf::from_sys_fs);
-            let loader = EbpfLoader::new();
-            let btf = btf.join().unwrap_or_else(|panic| resume_unwind(panic));
-            (loader, btf)
-        });
-        let btf = btf.context("cannot read the kernel's type information")?;
-        let mut ebpf = loader
-            .override_global(seat::LAYOUT, &facts.layout, true)
-            .override_global(seat::CALLERS, &facts.callers, true)
-            .override_global(seat::OPTIONS, &options, true)
-            .override_global(seat::WALK, &facts.walk.object, true)
-            .override_global("AYA_LOG_LEVEL", &kernel_log_level(), false)
-            .map_max_entries(seat::RECORDS, wanted.ring_bytes)
-            .map_max_entries(seat::BATCHES, cpus as u32)
-            .load(aya::include_bytes_aligned!("../../bpf/twtrace.bpf.o"))
-            .context("cannot load the tracer into the kernel")?;
-        load_programs(&mut ebpf, &btf)?;
-        drop(btf);
+        let globals = Globals::new(facts, wanted);
+        let tracer = Loader::new(facts)?.load(&globals);
         give_back();
+        tracer
+    }
 
+    /// Loads one for `first` and has `meanwhile` use it while one for `wanted` is
+    /// loaded, all of it with one reading of the kernel's types.
+    pub fn load_beside<T: Send>(
+        facts: &Facts,
+        first: &Wanted,
+        meanwhile: impl FnOnce(Tracer) -> T + Send,
+        wanted: &Wanted,
+    ) -> Result<(T, Self)> {
+        let (first, wanted) = (Globals::new(facts, first), Globals::new(facts, wanted));
+        let mut loader = Loader::new(facts)?;
+        let first = loader.load(&first)?;
+        let both = thread::scope(|scope| {
+            let used = scope.spawn(|| meanwhile(first));
+            let tracer = loader.load(&wanted);
+            let used = used.join().unwrap_or_else(|panic| resume_unwind(panic));
+            Ok((used, tracer?))
+        });
+        drop(loader);
+        give_back();
+        both
+    }
+
+    fn of(mut ebpf: Ebpf, facts: &Facts, wanted: &Wanted, cpus: usize) -> Result<Self> {
         Ok(Self {
             ring: Ring::new(
                 RingBuf::try_from(map(&mut ebpf, seat::RECORDS)?)?,
@@ -452,73 +437,6 @@ fn recursion_misses(statistics: &File) -> Result<Option<u64>> {
         .filter_map(|line| str::from_utf8(line).ok())
         .find_map(|line| line.strip_prefix("recursion_misses:"))
         .and_then(|number| number.trim().parse().ok()))
-}
-
-/// Has the kernel verify all programs side by side, which is most of the time
-/// that a start takes.
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    let load = |name: &str, program: &mut Program| -> Result<()> {
-        let mut seats = TRACEPOINTS
-            .iter()
-            .chain(&[(seat::SET_STATE_AGAIN, SET_STATE)]);
-        let tracepoint = seats.find(|(here, _)| *here == name);
-        match (tracepoint, name) {
-            (Some((_, tracepoint)), _) => as_kind::<BtfTracePoint>(program)?.load(tracepoint, btf),
-            (None, seat::SEED) => as_kind::<Iter>(program)?.load("tcp", btf),
-            (
-                None,
-                seat::READ
-                | seat::FLUSH
-                | seat::WALK_NAMESPACES
-                | seat::WALK_COPY
-                | seat::WALK_CHAINS
-                | seat::WALK_KNOWN,
-            ) => as_kind::<RawTracePoint>(program)?.load(),
-            (None, _) => bail!("the eBPF object has {name}, which nobody attaches"),
-        }
-        .with_context(|| format!("the kernel refused program {name}"))
-    };
-    thread::scope(|scope| {
-        let loads: Vec<_> = ebpf
-            .programs_mut()
-            .map(|(name, program)| scope.spawn(move || load(name, program)))
-            .collect();
-        loads
-            .into_iter()
-            .try_for_each(|load| load.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    })
-}
-
-/// Gives freed memory back to the kernel: what a start took for type information
-/// and symbols is most of what a tracer would hold at rest.
-fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it releases what nobody holds, and has no preconditions.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-/// What the kernel side is to leave out by itself. The filter judges again, so
-/// what is more than it has room for is all let through.
-fn end((ports, networks): (&[u16], &[Network])) -> End {
-    let mut end = End::ANY;
-    if ports.len() <= end.ports.len() {
-        end.ports[..ports.len()].copy_from_slice(ports);
-        end.port_count = ports.len() as u32;
-    }
-    if networks.len() <= end.prefixes.len() {
-        for (prefix, network) in end.prefixes.iter_mut().zip(networks) {
-            (prefix.bits, prefix.mask) = network.mapped();
-        }
-        end.prefix_count = networks.len() as u32;
-    }
-    end
-}
-
-/// The level at which the kernel side logs: what the logger would let through.
-fn kernel_log_level() -> u8 {
-    log::max_level() as u8
 }
 
 /// A program that is run on demand.

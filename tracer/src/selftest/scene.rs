@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
@@ -52,20 +53,27 @@ pub(super) struct Birth {
 impl Scene {
     pub(super) fn new(facts: &Facts) -> Result<Scene> {
         let netns = Netns::new()?;
-        // The machine may be busy: its own sockets must not fill the ring.
-        let mut tracer = Tracer::load(
-            facts,
-            &Wanted {
-                only: Some(Namespace {
-                    cookie: netns.run(cookie)?,
-                    ..namespace(&netns)
-                }),
-                filter: Filter::default(),
-                ring_bytes: RING_BYTES,
-                tell_all: true,
-                ..Wanted::default()
-            },
-        )?;
+        let tracer = Tracer::load(facts, &Scene::wanted(&netns)?)?;
+        Scene::of(netns, tracer, facts)
+    }
+
+    /// What is to be seen there.
+    pub(super) fn wanted(netns: &Netns) -> Result<Wanted> {
+        Ok(Wanted {
+            // The machine may be busy: its own sockets must not fill the ring.
+            only: Some(Namespace {
+                cookie: netns.run(cookie)?,
+                ..namespace(netns)
+            }),
+            filter: Filter::default(),
+            ring_bytes: RING_BYTES,
+            tell_all: true,
+            ..Wanted::default()
+        })
+    }
+
+    /// With a tracer of what is wanted there.
+    pub(super) fn of(netns: Netns, mut tracer: Tracer, facts: &Facts) -> Result<Scene> {
         tracer.attach()?;
         Ok(Scene {
             inode: Inode(netns.inode()),
@@ -78,7 +86,23 @@ impl Scene {
     }
 
     pub(super) fn be_impatient(&mut self) {
-        self.patience = IMPATIENCE;
+        self.be_patient(IMPATIENCE);
+    }
+
+    /// Of the waits from here on.
+    pub(super) fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// What was seen so far is of no further interest.
+    pub(super) fn forget(&mut self) -> Result<()> {
+        self.tracer.drain(|_| ())?;
+        self.seen.clear();
+        Ok(())
     }
 
     /// What the kernel side could not emit, by what it says.
@@ -179,6 +203,17 @@ impl Scene {
                 })
             },
         )
+    }
+
+    /// For how many seconds it was armed. 2MSL is no constant of ours, but it is
+    /// seconds to minutes.
+    pub(super) fn armed_for(&self, arming: Arming) -> Result<f64> {
+        let seconds = f64::from(arming.timeout) / f64::from(self.hz);
+        ensure!(
+            (1.0..=600.0).contains(&seconds),
+            "a TIME_WAIT was seen to be armed for {seconds} s"
+        );
+        Ok(seconds)
     }
 
     /// How a minisocket ended.
@@ -314,7 +349,7 @@ fn namespace_of(event: &Event) -> Option<Inode> {
     }
 }
 
-fn steps(events: &[Event]) -> impl Iterator<Item = Step> {
+pub(super) fn steps(events: &[Event]) -> impl Iterator<Item = Step> {
     events.iter().filter_map(|event| match event {
         Event::Step(step) => Some(*step),
         _ => None,
@@ -349,4 +384,27 @@ fn namespace(netns: &Netns) -> Namespace {
         // While it is held its inode is nobody else's.
         cookie: None,
     }
+}
+
+pub(super) fn set_tcp_option(
+    socket: &impl AsRawFd,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> Result<()> {
+    // SAFETY: the option's value is one int, which lives through the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    ensure!(
+        set == 0,
+        "cannot set the TCP option {option}: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
 }

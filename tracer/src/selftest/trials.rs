@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Tried;
-use super::scene::{Birth, Scene, is_between};
+use super::scene::{Birth, Scene, is_between, set_tcp_option};
 use crate::kernel::clock;
 use crate::kernel::walk::Found;
 use crate::lab::destroy::Destroyer;
@@ -239,14 +238,9 @@ fn births(scene: &mut Scene, host: IpAddr) -> Result<Tried> {
     Ok(Tried::Held)
 }
 
-/// 2MSL is no constant of ours, but it is seconds to minutes, and `expires` lies
-/// that far ahead.
+/// And `expires` lies that far ahead.
 fn armed_for_2msl(scene: &mut Scene, birth: Birth) -> Result<()> {
-    let seconds = f64::from(birth.arming.timeout) / f64::from(scene.hz);
-    ensure!(
-        (1.0..=600.0).contains(&seconds),
-        "a TIME_WAIT was seen to be armed for {seconds} s"
-    );
+    let seconds = scene.armed_for(birth.arming)?;
     let (_, jiffies) = scene.tracer.clocks()?;
     let left = f64::from(birth.arming.expires.wrapping_sub(jiffies) as i32) / f64::from(scene.hz);
     ensure!(
@@ -631,23 +625,4 @@ fn namespace_exit(scene: &mut Scene) -> Result<Tried> {
     // Nothing else holds the old one.
     scene.netns = Netns::new()?;
     expect_end(scene, birth, State::TimeWait, Reason::NetnsExit)
-}
-
-fn set_tcp_option(socket: &impl AsRawFd, option: libc::c_int, value: libc::c_int) -> Result<()> {
-    // SAFETY: the option's value is one int, which lives through the call.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    ensure!(
-        set == 0,
-        "cannot set the TCP option {option}: {}",
-        io::Error::last_os_error()
-    );
-    Ok(())
 }

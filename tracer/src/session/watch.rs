@@ -23,6 +23,7 @@ use crate::kernel::{cgroup, clock, counters};
 use crate::model::event::{Event, Identity, Lost, Moment, Netns, Tick};
 use crate::model::happening::Happening;
 use crate::model::ledger::{Config, Ledger};
+use crate::selftest;
 
 /// How often the kernel's own counters are asked, at most.
 const WITNESS: Duration = Duration::from_millis(900);
@@ -54,13 +55,14 @@ impl Watch {
         let only = netns::resolve(&plan.scope.netns.to_string()).map_err(|error| anyhow!(error))?;
         let mut filter = plan.scope.filter.clone();
         filter.look_up_cgroups(cgroup::ids)?;
-        let mut tracer = Tracer::load(
+        let mut tracer = selftest::load_checked(
             facts,
             &Wanted {
                 only: only.clone(),
                 filter: filter.clone(),
                 tell_all: filter.judges(),
                 ring_bytes: plan.ring_bytes,
+                events_alone: false,
                 distortion: plan.distortion,
             },
         )?;

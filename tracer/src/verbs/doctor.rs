@@ -22,7 +22,7 @@ use crate::analysis::headroom::{Buckets, Ports};
 use crate::analysis::myths::{self, AtBoot, Place, Seen};
 use crate::kernel::counters::Reading;
 use crate::kernel::netns::{self, Search};
-use crate::kernel::requirements::{self, Facts, Probe, Reach, Verdict};
+use crate::kernel::requirements::{self, Check, Facts, Probe, Reach, Verdict};
 use crate::kernel::sysctl::{self, Values};
 use crate::kernel::sysctl_d::{Files, Setting};
 use crate::kernel::{cgroup, cgroup_v1, clock, counters, slab};
@@ -31,7 +31,7 @@ use crate::model::event::Netns;
 use crate::model::snapshot::Snapshot;
 use crate::options::{DEFAULT_RING_BYTES, DoctorOptions, NetnsChoice, Scope};
 use crate::output;
-use crate::selftest;
+use crate::selftest::{self, Tried};
 use crate::session::{self, More, Plan, Sink, Taken};
 
 /// Keys that articles on TIME_WAIT set, by their last word: where a file sets
@@ -47,8 +47,10 @@ const ARTICLE: [&str; 4] = [
 /// or an assumption does not hold.
 pub fn run(options: &DoctorOptions) -> Result<ExitCode> {
     let mut report = examine(options.look)?;
-    if options.self_test && report.ready {
-        let facts = requirements::check(Reach::Other)?;
+    // It says more of what a start refuses.
+    if options.self_test
+        && let Ok(facts) = requirements::check(Reach::Other)
+    {
         report.self_test = Some(selftest::run(&facts));
     }
     let mut out = output::stdout(options.color);
@@ -70,7 +72,11 @@ fn examine(look: Duration) -> Result<Report> {
         shared_cgroups: cgroup_v1::shared(),
         ..requirements::probe()
     };
-    let checks = requirements::judge(&probe);
+    let mut checks = requirements::judge(&probe);
+    if let Ok(facts) = requirements::facts(&probe, Reach::Own) {
+        checks.push(seen(selftest::at_start(&facts)));
+    }
+    let ready = checks.iter().all(|check| check.verdict != Verdict::Missing);
     let own = netns::current()
         .context("cannot tell this network namespace")?
         .inode;
@@ -80,7 +86,7 @@ fn examine(look: Duration) -> Result<Report> {
     let time_wait = Band::at(host.hz);
 
     let earlier = by_netns(counters::read(&namespaces));
-    let watched = watch(&probe, look);
+    let watched = ready.then(|| watch(&probe, look)).flatten();
     let counted = by_netns(counters::read(&namespaces));
     let values = sysctl::studied(&namespaces).context("cannot read sysctls")?;
     let inspected: Vec<Inspected> = namespaces
@@ -148,7 +154,7 @@ fn examine(look: Duration) -> Result<Report> {
     Ok(Report {
         schema: report::SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
-        ready: checks.iter().all(|check| check.verdict != Verdict::Missing),
+        ready,
         checks,
         time_wait,
         cgroup2: cgroup::mount().map(|path| path.display().to_string()),
@@ -166,6 +172,33 @@ fn examine(look: Duration) -> Result<Report> {
         self_test: None,
         host,
     })
+}
+
+/// What a start finds out about itself.
+fn seen(tried: Result<Tried>) -> Check {
+    let (verdict, found, remedy) = match tried {
+        Ok(Tried::Held) => (
+            Verdict::Ok,
+            "connections of its own are seen as they are made".to_owned(),
+            None,
+        ),
+        Ok(Tried::Untried(why)) => (
+            Verdict::Unknown,
+            format!("a start cannot check itself: {why}"),
+            Some("run it as root"),
+        ),
+        Err(error) => (
+            Verdict::Missing,
+            format!("{error:#}"),
+            Some("report it with the kernel's version and configuration"),
+        ),
+    };
+    Check {
+        name: "start check",
+        verdict,
+        found,
+        remedy: remedy.map(str::to_owned),
+    }
 }
 
 fn by_netns(read: Vec<Reading>) -> HashMap<Netns, Reading> {

@@ -33,6 +33,7 @@ mod scale;
 mod size;
 mod soak;
 mod stage;
+mod start;
 mod story;
 mod sysctl_d;
 mod sysctls;
@@ -364,6 +365,31 @@ const TESTS: &[Test] = &[
         "facts::ports_that_ran_out_are_read_anew_at_once",
         Room::Calm,
         facts::ports_that_ran_out_are_read_anew_at_once,
+    ),
+    (
+        "start::wrong_facts_are_refused",
+        Room::Calm,
+        start::wrong_facts_are_refused,
+    ),
+    (
+        "start::what_is_never_seen_is_refused",
+        Room::Calm,
+        start::what_is_never_seen_is_refused,
+    ),
+    (
+        "start::a_refusal_says_what_was_not_seen",
+        Room::Any,
+        start::a_refusal_says_what_was_not_seen,
+    ),
+    (
+        "start::nothing_of_it_remains",
+        Room::Alone,
+        start::nothing_of_it_remains,
+    ),
+    (
+        "start::where_it_cannot_it_says_so",
+        Room::Any,
+        start::where_it_cannot_it_says_so,
     ),
     (
         "errors::an_unprivileged_user",

@@ -60,6 +60,7 @@ fn sample() -> Report {
                 "net.core.bpf_jit_enable cannot be read here",
                 Some("x"),
             ),
+            seen(Ok(Tried::Untried("cannot make a network namespace".into()))),
         ],
         time_wait: Band::at(250),
         cgroup2: None,
