@@ -260,6 +260,8 @@ impl Session {
         self.watch.ask(&mut |happening| told.tell(happening))?;
         self.watch
             .settle_doubts(&mut |happening| told.tell(happening))?;
+        self.watch
+            .reread_facts(&mut |happening| told.tell(happening))?;
         told.end()
     }
 

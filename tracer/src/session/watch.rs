@@ -158,7 +158,12 @@ impl Watch {
         for answer in &answers {
             ledger.apply(answer, tell);
         }
-        // Ports that have run out may be others than those last read.
+        Ok(())
+    }
+
+    /// Reads again what is set where ports have run out: they may be others than
+    /// those last read. Nothing is drained after this and before a snapshot.
+    pub(super) fn reread_facts(&mut self, tell: &mut impl FnMut(&Happening)) -> Result<()> {
         let all = self.namespaces.all().iter();
         let doubted = all.filter(|net| self.ledger.doubts_facts(net.netns));
         let doubted: Vec<NetnsFacts> = doubted.copied().collect();

@@ -344,6 +344,23 @@ fn a_birth_joins_the_close_that_came_before() {
 }
 
 #[test]
+fn a_birth_is_not_joined_with_a_close_of_a_forgotten_namespace() {
+    run("
+        1.0 step A CLOSE SYN_SENT 10.0.0.1:4000-10.0.0.9:443
+        1.1 step A SYN_SENT ESTABLISHED 10.0.0.1:4000-10.0.0.9:443
+        2.0 step A ESTABLISHED FIN_WAIT1
+        2.1 step A FIN_WAIT1 FIN_WAIT2
+        2.2 step A FIN_WAIT2 CLOSE
+        # Nothing came of this namespace for longer than it is remembered.
+        400 pass
+        = closes.straight_to_closed.aborted 1
+        401 birth A t TIME_WAIT 10.0.0.1:4000-10.0.0.9:443
+        = states.TIME_WAIT.now 1
+        = closes.straight_to_closed.aborted 1
+    ");
+}
+
+#[test]
 fn a_birth_whose_close_was_lost_takes_its_socket_along() {
     run("
         1.0 step A CLOSE SYN_SENT 10.0.0.1:4000-10.0.0.9:443 pid=7

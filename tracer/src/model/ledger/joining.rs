@@ -59,13 +59,30 @@ impl Ledger {
         }
         self.closed.push_back(closed);
         if self.closed.len() > KEPT
-            && let Some(Closed {
-                story,
-                reason: Some(_),
-                ..
-            }) = self.closed.pop_front()
+            && let Some(oldest) = self.closed.pop_front()
         {
-            self.owners.release(story.owner);
+            self.forget_closed(&oldest);
+        }
+    }
+
+    fn forget_closed(&mut self, closed: &Closed) {
+        if closed.reason.is_some() {
+            self.owners.release(closed.story.owner);
+        }
+    }
+
+    /// Forgets what closed in namespaces that are forgotten themselves: their
+    /// indices come to name others.
+    pub(super) fn forget_closed_in(&mut self, namespaces: &[u32]) {
+        if namespaces.is_empty() {
+            return;
+        }
+        for closed in std::mem::take(&mut self.closed) {
+            if namespaces.contains(&closed.story.namespace) {
+                self.forget_closed(&closed);
+            } else {
+                self.closed.push_back(closed);
+            }
         }
     }
 

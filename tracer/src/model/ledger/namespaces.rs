@@ -167,8 +167,10 @@ impl Namespaces {
         self.all.iter_mut()
     }
 
-    /// Forgets what has been empty and silent for long.
-    pub(super) fn forget_idle(&mut self, now: Moment) {
+    /// Forgets what has been empty and silent for long; the indices that name
+    /// nothing any more.
+    pub(super) fn forget_idle(&mut self, now: Moment) -> Vec<u32> {
+        let mut forgotten = Vec::new();
         for index in 0..self.all.len() as u32 {
             let it = self.at(index);
             let silent = now
@@ -187,6 +189,7 @@ impl Namespaces {
             self.forgotten_overflowed = self.forgotten_overflowed.saturating_add(overflowed);
             self.by_inode.remove(&self.all[index as usize].netns);
             self.free.push(index);
+            forgotten.push(index);
             self.last = (Netns(0), u32::MAX);
         }
         if self.last.1 == u32::MAX {
@@ -201,6 +204,7 @@ impl Namespaces {
                 self.free.clear();
             }
         }
+        forgotten
     }
 
     fn insert(&mut self, netns: Netns, newborn: bool) -> u32 {

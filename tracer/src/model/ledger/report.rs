@@ -51,7 +51,8 @@ impl Ledger {
         cgroup_path: &mut dyn FnMut(u64) -> Option<String>,
     ) -> Snapshot {
         self.destinations.tick(frame.interval_s);
-        self.namespaces.forget_idle(frame.at);
+        let forgotten = self.namespaces.forget_idle(frame.at);
+        self.forget_closed_in(&forgotten);
         let exact = self.seeded && self.seeding.is_none() && self.doubts(frame.at).is_none();
 
         let states = self.states();
