@@ -36,8 +36,7 @@ pub fn set_state(ctx: BtfTracePointContext) -> i32 {
 
 /// The second chance. The kernel does not run a program that is interrupted on
 /// its CPU by a softirq which fires the same tracepoint; it does run this one,
-/// which does the work where `set_state` did not. Userspace attaches it while it
-/// is needed.
+/// which does the work where `set_state` did not. It has to be attached after it.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
     state::second(&ctx);

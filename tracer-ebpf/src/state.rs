@@ -15,7 +15,7 @@ use crate::{
         AF_INET6, Object, ends_matter, ends_wanted, family_wanted, layout, member, net_wanted,
         probe, put_v4,
     },
-    percpu::{Cpu, cpu},
+    percpu::{Cpu, Transition, cpu},
     process,
 };
 
@@ -36,19 +36,16 @@ const FIN_WAIT2: u32 = State::FinWait2 as u32;
 #[inline(always)]
 pub fn first(ctx: &BtfTracePointContext) {
     let Some(cpu) = cpu() else { return };
-    first_runs(cpu, 1);
+    cpu.handled.push(which(ctx));
     transition(ctx, cpu);
-    first_runs(cpu, 0);
 }
 
-/// The second program on it. The kernel skips the first exactly where an event
-/// interrupts it on its CPU; an event that finds it in the middle of its work is
-/// therefore one that it did not get. What falls between the kernel's mark and
-/// ours is skipped and not rescued, which the losses tell.
+/// The second program on it, which the kernel runs after the first for each
+/// transition, and alone where it skips that: where a softirq interrupts the first.
 #[inline(always)]
 pub fn second(ctx: &BtfTracePointContext) {
     let Some(cpu) = cpu() else { return };
-    if cpu.first_runs == 0 {
+    if cpu.handled.take(which(ctx)) {
         return;
     }
     // Before any filter: the kernel counts what it skipped of everybody's
@@ -57,11 +54,13 @@ pub fn second(ctx: &BtfTracePointContext) {
     transition(ctx, cpu);
 }
 
-/// Volatile: for the eyes of whoever interrupts what stands between two of these.
 #[inline(always)]
-fn first_runs(cpu: &mut Cpu, runs: u64) {
-    // SAFETY: a plain field of a value that we hold.
-    unsafe { (&raw mut cpu.first_runs).write_volatile(runs) };
+fn which(ctx: &BtfTracePointContext) -> Transition {
+    Transition {
+        socket: ctx.arg(0),
+        from: ctx.arg(1),
+        to: ctx.arg(2),
+    }
 }
 
 #[inline(always)]

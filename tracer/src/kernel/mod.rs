@@ -20,7 +20,6 @@ mod open;
 pub mod requirements;
 mod ring;
 pub mod slab;
-mod stand_by;
 pub mod sysctl;
 pub mod sysctl_d;
 pub mod tracer;

@@ -15,11 +15,9 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues, RingBuf};
-use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{
     BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun,
 };
-use log::debug;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracer_common::wire::{self, Losses, SWEEP_BATCH, Sweep};
@@ -30,20 +28,20 @@ use super::decode::{self, Found};
 use super::netns::{self, Namespace};
 use super::requirements::Facts;
 use super::ring::Ring;
-use super::stand_by::StandBy;
 use super::walk::{self, Walk};
 use crate::model::event::{Address, Event, Identity, Lost, Moment, Netns, State};
 use crate::model::filter::Filter;
 use load::{Globals, Loader, give_back};
 
 /// The tracepoints, in the order in which they are attached: a birth must not
-/// be seen by its CLOSE alone, so timers come first. The second chance comes
-/// and goes ([`StandBy`]).
-const TRACEPOINTS: [(&str, &str); 4] = [
+/// be seen by its CLOSE alone, so timers come first, and the second chance after
+/// the program that it makes up for.
+const TRACEPOINTS: [(&str, &str); 5] = [
     (seat::TIMER_START, "timer_start"),
     (seat::TIMER_CANCEL, "timer_cancel"),
     (seat::TIMER_EXPIRE_ENTRY, "timer_expire_entry"),
     (seat::SET_STATE, SET_STATE),
+    (seat::SET_STATE_AGAIN, SET_STATE),
 ];
 
 const SET_STATE: &str = "inet_sock_set_state";
@@ -81,11 +79,9 @@ pub struct Tracer {
     sweep_batch: Box<Sweep>,
     timer_offset: u32,
     /// What the kernel says of each program whose skipped runs are losses.
-    statistics: Vec<File>,
+    statistics: Vec<(&'static str, File)>,
     /// Sockets that could not be decoded.
     malformed: u64,
-    second_chance: Option<BtfTracePointLinkId>,
-    stand_by: StandBy,
     walk: walk::Maps,
     walk_layout: walk::Layout,
     walk_decoder: walk::Decoder,
@@ -141,8 +137,6 @@ impl Tracer {
             timer_offset: facts.layout.tw_timer,
             statistics: statistics(&ebpf)?,
             malformed: 0,
-            second_chance: None,
-            stand_by: StandBy::default(),
             walk: walk::Maps::take(&mut ebpf)?,
             walk_layout: facts.walk,
             walk_decoder: walk::Decoder::new(&facts.layout),
@@ -157,14 +151,6 @@ impl Tracer {
                 .attach()
                 .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;
         }
-        self.attach_second_chance()
-    }
-
-    fn attach_second_chance(&mut self) -> Result<()> {
-        let link = program::<BtfTracePoint>(&mut self.ebpf, seat::SET_STATE_AGAIN)?
-            .attach()
-            .with_context(|| format!("cannot attach to the tracepoint {SET_STATE} again"))?;
-        self.second_chance = Some(link);
         Ok(())
     }
 
@@ -345,12 +331,10 @@ impl Tracer {
     }
 
     /// What has been lost since the attach, as near as counters that are read one
-    /// after the other tell. Whether the second chance is needed
-    /// follows from the same counters, so it is attached or detached here.
-    pub fn lost(&mut self) -> Result<Lost> {
+    /// after the other tell.
+    pub fn lost(&self) -> Result<Lost> {
         // Skips first: what is rescued meanwhile must not look lost.
-        let (skipped, set_state) = self.skips()?;
-        self.stand_by(set_state)?;
+        let (skipped, _) = self.skips()?;
         let cpus = self.losses()?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
         Ok(Lost {
@@ -375,7 +359,7 @@ impl Tracer {
     /// transitions, where it says so.
     fn skips(&self) -> Result<(u64, Option<u64>)> {
         let (mut all, mut set_state) = (0, None);
-        for ((name, _), file) in TRACEPOINTS.iter().zip(&self.statistics) {
+        for (name, file) in &self.statistics {
             let misses = recursion_misses(file)?;
             if *name == seat::SET_STATE {
                 set_state = misses;
@@ -384,42 +368,24 @@ impl Tracer {
         }
         Ok((all, set_state))
     }
-
-    fn stand_by(&mut self, skipped: Option<u64>) -> Result<()> {
-        // Before 5.12 the kernel has no such counter, and skips nothing either.
-        let needed = skipped.is_some_and(|n| self.stand_by.is_needed(self.ring.records(), n));
-        match self.second_chance.take() {
-            Some(link) if !needed => {
-                debug!("no step was skipped for long: the second chance goes");
-                program::<BtfTracePoint>(&mut self.ebpf, seat::SET_STATE_AGAIN)?
-                    .detach(link)
-                    .context("cannot detach the second chance")
-            }
-            None if needed => {
-                debug!("a step was skipped: the second chance comes back");
-                self.attach_second_chance()
-            }
-            as_it_was => {
-                self.second_chance = as_it_was;
-                Ok(())
-            }
-        }
-    }
 }
 
-/// The statistics of the programs whose skipped runs are losses, in the order of
-/// [`TRACEPOINTS`], open: they are read once a second even if nothing happens.
-fn statistics(ebpf: &Ebpf) -> Result<Vec<File>> {
+/// The statistics of the programs whose skipped runs are losses, open: they are
+/// read once a second even if nothing happens. The second chance is none of them:
+/// it is skipped where the first has run.
+fn statistics(ebpf: &Ebpf) -> Result<Vec<(&'static str, File)>> {
     TRACEPOINTS
         .iter()
-        .map(|(name, _)| {
+        .filter(|(name, _)| *name != seat::SET_STATE_AGAIN)
+        .map(|&(name, _)| {
             let program: &BtfTracePoint = ebpf
                 .program(name)
                 .ok_or_else(|| missing(name))?
                 .try_into()?;
             let path = format!("/proc/self/fdinfo/{}", program.fd()?.as_fd().as_raw_fd());
-            File::open(path)
-                .with_context(|| format!("cannot read the statistics of program {name}"))
+            let file = File::open(path)
+                .with_context(|| format!("cannot read the statistics of program {name}"))?;
+            Ok((name, file))
         })
         .collect()
 }

@@ -4,26 +4,66 @@
 //! program while a thread of process 1 is current (docs/kernel.md, "Transitions";
 //! the machines that these tests run on are such guests). Whatever a softirq does
 //! that interrupts process 1 is then seen by no tracer: a timer that runs out, and
-//! with steered packets (RPS) half of each connection. Process 1 was seen to wake
-//! once a second there, for about a millisecond, and to take 0.2 % of a CPU. So a
-//! few of many may be missing, and each that is asks for a resync. What the
-//! kernel skips of a program that it interrupts is among them: it says how often,
-//! and not whose events they were, so that it is held to the whole machine's load.
+//! with steered packets (RPS) half of each connection. So a few of many may be
+//! missing, and each that is asks for a resync: as large a part of the load as
+//! process 1 had of a CPU while the test ran, by the scheduler's account, and one in
+//! a thousand at least, since it wakes once a second even at rest. What the kernel
+//! skips of a program that it interrupts is rescued by the other program.
 //!
 //! The load is what the kernel says that it was, or what the test did; never what
 //! twtrace counted of it, and least of all what twtrace counted as lost.
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use std::cell::Cell;
+use std::fs;
+use std::time::Duration;
 
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tracer::kernel::clock;
+use tracer::model::event::Moment;
+
+use super::guest;
 use super::truth::count;
 
 /// A load of so few that its number does not matter.
 pub(crate) const FEW: u64 = 0;
 
+thread_local! {
+    /// When the test of this thread began, and what process 1 had had of the CPUs.
+    static BEGUN: Cell<Option<(Moment, Duration)>> = const { Cell::new(None) };
+}
+
+/// This thread begins a test.
+pub(crate) fn begin() -> Result<()> {
+    // Process 1 of a guest is the test program itself, and its kernels run programs.
+    if !guest::is_guest() {
+        BEGUN.set(Some((clock::now(), of_process_1()?)));
+    }
+    Ok(())
+}
+
 /// How many of `load` may be missing.
 pub(crate) fn of(load: u64) -> u64 {
-    (load / 1000).max(3)
+    let share = BEGUN.get().map_or(0.0, |(begun, before)| {
+        let now = of_process_1().unwrap_or(before);
+        now.saturating_sub(before).as_secs_f64() / clock::now().since(begun).as_secs_f64()
+    });
+    ((load as f64 * share) as u64).max(load / 1000).max(3)
+}
+
+/// The CPU time that the threads of process 1 have had.
+fn of_process_1() -> Result<Duration> {
+    let mut total = 0;
+    for thread in fs::read_dir("/proc/1/task")? {
+        let path = thread?.path().join("schedstat");
+        // A thread may end meanwhile.
+        if let Ok(text) = fs::read_to_string(&path) {
+            let time = text.split_whitespace().next();
+            let time = time.and_then(|time| time.parse::<u64>().ok());
+            total += time.with_context(|| format!("{} says {text:?}", path.display()))?;
+        }
+    }
+    Ok(Duration::from_nanos(total))
 }
 
 /// That no more was lost of `load` than may be, and that no resync hid anything:

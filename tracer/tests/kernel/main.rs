@@ -437,6 +437,10 @@ const ON_DEMAND: (&str, Test) = (
 static MACHINE: RwLock<()> = RwLock::new(());
 
 fn in_its_room(room: Room, test: fn() -> Outcome) -> Outcome {
+    let test = || {
+        allowance::begin()?;
+        test()
+    };
     // A test that panicked has left nothing behind that concerns another.
     match room {
         Room::Any => test(),

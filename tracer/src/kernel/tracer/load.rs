@@ -12,7 +12,7 @@ use tracer_common::layout::{End, Options};
 use tracer_common::seat;
 use tracer_common::wire::BATCH_BYTES;
 
-use super::{SET_STATE, TRACEPOINTS, Tracer, Wanted, as_kind};
+use super::{TRACEPOINTS, Tracer, Wanted, as_kind};
 use crate::kernel::requirements::Facts;
 use crate::model::event::Family;
 use crate::model::filter::Network;
@@ -120,10 +120,7 @@ impl<'a> Loader<'a> {
 /// that a start takes.
 fn load_programs(ebpf: &mut Ebpf, btf: &Btf, events_alone: bool) -> Result<()> {
     let load = |name: &str, program: &mut Program| -> Result<()> {
-        let mut seats = TRACEPOINTS
-            .iter()
-            .chain(&[(seat::SET_STATE_AGAIN, SET_STATE)]);
-        let tracepoint = seats.find(|(here, _)| *here == name);
+        let tracepoint = TRACEPOINTS.iter().find(|(here, _)| *here == name);
         match (tracepoint, name) {
             (Some((_, tracepoint)), _) => as_kind::<BtfTracePoint>(program)?.load(tracepoint, btf),
             (None, seat::SEED) => as_kind::<Iter>(program)?.load("tcp", btf),
