@@ -32,8 +32,13 @@ const RATES: [u32; 4] = [100, 250, 300, 1000];
 /// A session: the first byte chooses HZ and a filter, then come operations.
 /// After each snapshot the identities hold, and the frames add up to it.
 pub fn records(bytes: &[u8]) {
+    drop(play(bytes));
+}
+
+/// What the session came to; `None` without a first byte.
+fn play(bytes: &[u8]) -> Option<Snapshot> {
     let mut input = Input(bytes);
-    let Some(setup) = input.byte() else { return };
+    let setup = input.byte()?;
     let filter = if setup & 4 == 0 {
         Filter::default()
     } else {
@@ -45,7 +50,7 @@ pub fn records(bytes: &[u8]) {
             break;
         }
     }
-    session.end();
+    Some(session.end())
 }
 
 struct Session {
@@ -373,7 +378,7 @@ impl Session {
         snapshot
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> Snapshot {
         let snapshot = self.snapshot();
         let json = serde_json::to_string(&snapshot).expect("a snapshot is JSON");
         let _: serde_json::Value = serde_json::from_str(&json).expect("JSON is read");
@@ -387,6 +392,7 @@ impl Session {
             let read: Result<serde_json::Value, _> = serde_json::from_slice(line);
             read.unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(line)));
         }
+        snapshot
     }
 }
 
@@ -487,5 +493,70 @@ fn header(hz: u32) -> Header {
         events: false,
         seeded: [].into(),
         namespaces: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::wire::Reason;
+
+    use super::*;
+
+    /// Of an input of the corpus: one that no longer decodes as it was meant to finds
+    /// nothing.
+    fn played(name: &str) -> Snapshot {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/records/");
+        play(&std::fs::read(format!("{corpus}{name}")).unwrap()).unwrap()
+    }
+
+    fn count(snapshot: &Snapshot, state: State) -> (u64, u64) {
+        let count = snapshot.states.get(state).unwrap();
+        (count.entered, count.left)
+    }
+
+    #[test]
+    fn clients_wait_and_end_for_each_reason() {
+        for n in 0..Reason::ALL.len() {
+            let snapshot = played(&format!("client_{n}"));
+            for state in [State::SynSent, State::Established, State::TimeWait] {
+                assert_eq!(count(&snapshot, state), (1, 1), "{n} {state:?}");
+            }
+            let ended = snapshot.time_wait.ended;
+            let of = [
+                ended.unknown,
+                ended.expired,
+                ended.reused_by_connect,
+                ended.reused_by_bound_connect,
+                ended.reused_by_syn,
+                ended.reset,
+                ended.destroyed,
+                ended.netns_exit,
+                ended.tproxy,
+            ];
+            let alone: Vec<u64> = (0..of.len()).map(|of| u64::from(of == n)).collect();
+            assert_eq!(of[..], alone);
+        }
+    }
+
+    #[test]
+    fn sockets_of_every_other_kind_are_counted() {
+        let server = played("server");
+        assert_eq!((server.closes.passive, server.closes.via_time_wait), (1, 1));
+        let seeded = played("seeded");
+        assert_eq!(count(&seeded, State::CloseWait), (1, 0));
+        assert_eq!((seeded.time_wait.seeded, seeded.time_wait.entered), (1, 1));
+        assert_eq!(seeded.time_wait.ended.expired, 1);
+        // One was met at its step, the other passes no filter unseen.
+        assert_eq!(count(&played("birth_first"), State::TimeWait), (1, 0));
+        assert_eq!(count(&played("birth_of_unknown"), State::TimeWait), (1, 1));
+        let lost = played("lost").lost;
+        assert_eq!((lost.ring, lost.recursion), (1, 2));
+        let failures = played("failed").connect_failures;
+        assert_eq!(
+            (failures.refused, failures.timed_out, failures.abandoned),
+            (1, 1, 1)
+        );
+        assert_eq!(played("facts").connect_failures.other, 1);
+        assert_eq!(count(&played("raw"), State::FinWait1), (1, 0));
     }
 }
