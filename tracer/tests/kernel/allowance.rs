@@ -6,8 +6,9 @@
 //! that interrupts process 1 is then seen by no tracer: a timer that runs out, and
 //! with steered packets (RPS) half of each connection. So a few of many may be
 //! missing, and each that is asks for a resync: as large a part of the load as
-//! process 1 had of a CPU while the test ran, by the scheduler's account, and one in
-//! a thousand at least, since it wakes once a second even at rest. What the kernel
+//! process 1 had of a CPU while the test ran, by the scheduler's account, but one in
+//! a thousand at least, since it wakes once a second even at rest, and one in 250 at
+//! most: a canary drops one in a hundred, and has to be noticed. What the kernel
 //! skips of a program that it interrupts is rescued by the other program.
 //!
 //! The load is what the kernel says that it was, or what the test did; never what
@@ -48,7 +49,9 @@ pub(crate) fn of(load: u64) -> u64 {
         let now = of_process_1().unwrap_or(before);
         now.saturating_sub(before).as_secs_f64() / clock::now().since(begun).as_secs_f64()
     });
-    ((load as f64 * share) as u64).max(load / 1000).max(3)
+    ((load as f64 * share) as u64)
+        .clamp(load / 1000, load / 250)
+        .max(3)
 }
 
 /// The CPU time that the threads of process 1 have had.
