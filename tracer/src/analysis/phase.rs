@@ -64,3 +64,6 @@ impl Phase {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

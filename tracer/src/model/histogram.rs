@@ -288,11 +288,6 @@ impl Lives {
     }
 
     #[must_use]
-    pub fn durations(&self) -> &Durations {
-        &self.durations
-    }
-
-    #[must_use]
     pub fn distribution(&self) -> Distribution {
         self.durations.distribution()
     }

@@ -110,3 +110,87 @@ impl Row {
         self.lost += next.lost;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Course, ROWS, Row};
+    use crate::model::event::State;
+    use crate::model::histogram::Sparse;
+    use crate::recording::Frame;
+    use crate::recording::sample::quiet;
+
+    /// A frame in which each number is another, and other ones than in the others.
+    fn frame(seq: u64) -> Frame {
+        let mut frame = quiet(seq);
+        let n = seq as i64;
+        frame.interval_s = 0.5;
+        frame.elapsed_s = 0.5 * seq as f64 + 0.25;
+        for (state, count) in State::COUNTED.into_iter().zip(&mut frame.states.0) {
+            let more = state as i64;
+            count.now = 1000 * seq + state as u64;
+            count.entered = 10 * n + more;
+            count.left = 20 * n + more;
+        }
+        frame.time_wait.ended.expired = 3 * n;
+        let failures = &mut frame.connect.failures;
+        failures.ports_exhausted = n;
+        failures.refused = 100;
+        failures.timed_out = 1_000;
+        failures.abandoned = 10_000;
+        failures.unreachable = 100_000;
+        failures.other = 1_000_000;
+        let lost = &mut frame.lost;
+        (lost.ring, lost.map, lost.recursion, lost.unseen) = (n, 100, 1_000, 10_000);
+        frame.connect.latency_s = Sparse {
+            count: 1,
+            sum_s: 0.001 * seq as f64,
+            min_s: Some(0.001 * seq as f64),
+            max_s: Some(0.001 * seq as f64),
+            us: vec![1000 * seq],
+            n: vec![1],
+        };
+        frame
+    }
+
+    fn course(frames: u64) -> Vec<Row> {
+        let mut course = Course::default();
+        for seq in 0..=frames {
+            course.add(&frame(seq));
+        }
+        course.rows().to_vec()
+    }
+
+    #[test]
+    fn a_run_of_any_length_is_a_few_rows_that_add_up() {
+        assert_eq!(course(0).len(), 0, "the first frame is the start");
+        for frames in [1, 2, 15, 16, 17, 31, 32, 33, 34, 100, 500] {
+            let rows = course(frames);
+            let most = if frames <= 16 { frames as usize } else { ROWS };
+            assert!(rows.len() <= most, "{frames}: {}", rows.len());
+            assert!(rows.len() > most / 2, "{frames}: {}", rows.len());
+            // Each but the last covers as many frames, a power of two.
+            let each = (rows[0].interval_s / 0.5) as u64;
+            assert!(each.is_power_of_two(), "{frames}: {each}");
+            let mut seen = 0;
+            for row in &rows {
+                let first = seen + 1;
+                seen = (seen + each).min(frames);
+                let n = (seen + 1 - first) as i64;
+                // Of first + … + seen.
+                let total = n * (first + seen) as i64 / 2;
+                assert_eq!(row.until_s, 0.5 * seen as f64 + 0.25, "{frames}");
+                assert_eq!(row.interval_s, 0.5 * n as f64);
+                assert_eq!(row.time_waits, 1000 * seen + 6, "TIME_WAITs at its end");
+                assert_eq!(row.entered, 10 * total + 6 * n);
+                assert_eq!(row.early, 20 * total + 6 * n - 3 * total);
+                assert_eq!(row.opened, 10 * total + n);
+                assert_eq!(row.failed, total + 1_111_100 * n);
+                assert_eq!(row.lost, total + 11_100 * n);
+                assert_eq!(row.connect_latency.count(), n as u64);
+                let sum_s = row.connect_latency.sum_s();
+                assert!((sum_s - 0.001 * total as f64).abs() < 1e-9, "{sum_s}");
+            }
+            assert_eq!(seen, frames);
+        }
+    }
+}

@@ -47,19 +47,6 @@ pub struct Frame {
     pub exactness: Exactness,
 }
 
-impl Frame {
-    /// Transitions of the interval.
-    #[must_use]
-    pub fn transitions(&self, from: State, to: State) -> i64 {
-        let (from, to) = (from.name(), to.name());
-        let found = self
-            .transitions
-            .iter()
-            .find(|transition| transition.from == from && transition.to == to);
-        found.map_or(0, |transition| transition.count)
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Gauge.

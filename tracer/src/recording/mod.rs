@@ -14,6 +14,8 @@ mod gate;
 mod header;
 mod line;
 mod read;
+#[cfg(test)]
+pub(crate) mod sample;
 mod sum;
 mod weight;
 

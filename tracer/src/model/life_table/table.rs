@@ -361,3 +361,6 @@ fn mean(early: &[Row], late: &[Row], slack: f64) -> MeanEstimate {
         high: estimate + chance,
     }
 }
+
+#[cfg(test)]
+mod tests;
