@@ -11,6 +11,8 @@ mod resync;
 mod script;
 #[path = "../strict/mod.rs"]
 mod strict;
+mod truth;
+mod world;
 
 use script::run;
 
