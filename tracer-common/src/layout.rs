@@ -66,7 +66,8 @@ pub const MEANS_REARM: u32 = 255;
 /// Room for callers, suffixed copies (`.part.0`, `.cold`, `.llvm.N`) included.
 pub const CALLERS: usize = 32;
 
-/// Frames of a stack that are compared with the callers.
+/// Frames of a stack that are compared with the callers. The one that decides is the
+/// fourth on the kernels that were looked at, and the fifth beside other tracers.
 pub const FRAMES: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

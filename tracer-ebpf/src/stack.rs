@@ -10,6 +10,11 @@ use tracer_common::{
 
 use crate::facts::CALLERS;
 
+/// Frames that are always the tracing's own, and are not stored: this program and who
+/// runs it. Where the interpreter runs it there are more. Another tracer on the
+/// tracepoint puts one between these and the kernel's, which is not always there.
+const SKIPPED: u64 = 2;
+
 /// What the innermost known frame means: a [`Reason`] or `MEANS_REARM`.
 ///
 /// Inlining moves frames from kernel to kernel, so no place on the stack is
@@ -24,7 +29,7 @@ pub fn meaning(ctx: &BtfTracePointContext) -> u32 {
             ctx.as_ptr(),
             frames.as_mut_ptr().cast(),
             size_of::<[u64; FRAMES]>() as u32,
-            0,
+            SKIPPED,
         )
     };
     if bytes <= 0 {

@@ -1,6 +1,6 @@
 //! Another tracer on the same tracepoints, which takes kernel stacks and reads
 //! them: the kernel skips runs of programs that are attached as its are, and there
-//! is one frame more on every stack.
+//! is one frame more on every stack, however many others there are.
 
 mod perf;
 
@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use tracer::kernel::requirements::{self, Reach};
+use tracer::kernel::tracer::{Tracer, Wanted};
 use tracer::lab::churn::{self, Churn, First, Listener};
 use tracer::lab::link::Pair;
 
@@ -127,6 +129,9 @@ pub(crate) fn stacks_on_the_same_tracepoints() -> Outcome {
         let last = live.last()?;
         check_births(netns, before, &last)?;
         allowance::check(&last, load)?;
+        // Every end is read off its own stack, whatever was skipped of the other's.
+        let unknown = truth::count(&last, &[TIME_WAIT, "ended", "unknown"]);
+        ensure!(unknown == 0, "{unknown} ends have no reason: {last:#}");
         lost += truth::count(&last, &["lost", "recursion"]);
     }
     ensure!(
@@ -138,11 +143,19 @@ pub(crate) fn stacks_on_the_same_tracepoints() -> Outcome {
 
 type End = (&'static str, fn() -> Outcome);
 
-/// With its frame between the timer's and the program's, every early end has the
-/// reason that it has without, each of them and a crowd of one kind.
+/// With the frame of two others between the timer's and the program's, every early end
+/// has the reason that it has without, each of them and a crowd of one kind.
 pub(crate) fn ends_keep_their_reasons() -> Outcome {
     const CONNECTIONS: u64 = 5_000;
+    // One attached through perf, and one as twtrace itself is.
     let _bystander = Bystander::start(0)?;
+    let facts = requirements::check(Reach::Other)?;
+    let wanted = Wanted {
+        ring_bytes: 1 << 20,
+        ..Wanted::default()
+    };
+    let mut beside = Tracer::load(&facts, &wanted)?;
+    beside.attach()?;
     let each: [End; 10] = [
         ("reused_by_connect", ends::reused_by_connect),
         ("reused_by_bound_connect", ends::reused_by_bound_connect),
