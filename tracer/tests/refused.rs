@@ -209,3 +209,15 @@ fn bands_of_no_edge_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn nothing_comes_after_the_end() {
+    let mut lines = lines();
+    let end = lines.last().unwrap().clone();
+    lines.push(end);
+    let error = read(&text(&lines)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "no run can have written its line 8: kind: it comes after the end"
+    );
+}

@@ -33,11 +33,15 @@ pub(super) struct Gate {
     band_changes: u64,
     /// The kernel's names of its counters.
     counters: BTreeSet<String>,
+    ended: bool,
 }
 
 impl Gate {
     /// Up to the end of the line, the file has taken so many bytes on the disk.
     pub(super) fn check(&mut self, line: &Line, stored: u64) -> Checked {
+        if self.ended {
+            return Err(Breach::of(format_args!("kind"), "it comes after the end"));
+        }
         match line {
             Line::Header(_) => Err(Breach::of(
                 format_args!("kind"),
@@ -51,7 +55,10 @@ impl Gate {
                 once::namespace_settings(format_args!("elapsed_s"), settings)
             }
             Line::Sysctl(change) => once::sysctl_change(change),
-            Line::End(last) => once::end(last),
+            Line::End(last) => {
+                self.ended = true;
+                once::end(last)
+            }
             // Nothing is read of it.
             Line::Event(_) => Ok(()),
         }
