@@ -69,11 +69,14 @@ enum Verb {
     /// Each is fetched from the mirror that this machine's apt uses, verified by
     /// apt, and kept in the user's cache folder.
     Vm {
-        /// Kernels, such as 6.12, or 7 for the newest of 7.x [default: 6.1 6.12 6.18 7]
+        /// Kernels, such as 6.12, 6.12-rt, or 7 for the newest of 7.x [default: 6.1 6.12 6.12-rt 6.18 7]
         series: Vec<String>,
         /// Run only tests whose names contain this
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
+        /// Run only this lane
+        #[arg(long, value_parser = vm::LANES.map(|lane| lane.name))]
+        lane: Option<String>,
         /// Machines at once [default: as many as there are CPUs]
         ///
         /// With more, tests of the lane in real time may miss their deadlines.
@@ -144,7 +147,12 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Bare => bare::bare(&Toolchain::current()?, &target()?),
         Verb::Bench(options) => bench::bench(options, &target()?),
         Verb::Instructions { update } => instructions::instructions(&target()?, *update),
-        Verb::Vm { series, only, jobs } => vm::vm(series, &vm::LANES, only.as_deref(), *jobs),
+        Verb::Vm {
+            series,
+            only,
+            lane,
+            jobs,
+        } => vm::vm(series, lane.as_deref(), only.as_deref(), *jobs),
         Verb::Soak { duration, seed } => suite::soak(*duration, *seed),
         Verb::Scale {
             sockets,

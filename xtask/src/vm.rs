@@ -23,8 +23,8 @@ use packages::Kernel;
 
 pub(crate) use packages::mirror;
 
-/// Those a change has to hold on: long-term kernels and the newest.
-pub(crate) const SERIES: [&str; 4] = ["6.1", "6.12", "6.18", "7"];
+/// Those a change has to hold on: long-term kernels, a real-time one, and the newest.
+pub(crate) const SERIES: [&str; 5] = ["6.1", "6.12", "6.12-rt", "6.18", "7"];
 
 pub(crate) const NEEDED: [Program; 4] = [
     ("qemu-system-x86_64", "qemu-system-x86", "boots the kernels"),
@@ -62,6 +62,7 @@ const SYSCTL_D: (&str, &str) = (
 const RECORDING: (&str, &str) = ("recording::", "it runs a shell, which is not in the guest");
 const CANARIES: (&str, &str) = ("canaries::", "what they prove depends on no kernel");
 const ERRORS: (&str, &str) = ("errors::", "what users are told depends on no kernel");
+const STEERED: &str = "one CPU has nowhere to steer packets to";
 const OTHER_LANE: &str = "run in the other lane";
 
 pub(crate) const LANES: [Lane; 2] = [
@@ -69,7 +70,7 @@ pub(crate) const LANES: [Lane; 2] = [
     // is, and time in which nothing runs is skipped: a TIME_WAIT's 60 seconds pass
     // in one or two.
     Lane {
-        name: "skipped time",
+        name: "skipped-time",
         qemu: &[
             "-icount",
             "shift=1,sleep=off",
@@ -90,7 +91,8 @@ pub(crate) const LANES: [Lane; 2] = [
             SYSCTL_D,
             RECORDING,
             ERRORS,
-            ("churn::rps", "one CPU has nowhere to steer packets to"),
+            ("bystander::stacks", STEERED),
+            ("churn::rps", STEERED),
             ("churn::births", OTHER_LANE),
             ("loss::", OTHER_LANE),
             ("netns::", OTHER_LANE),
@@ -101,7 +103,7 @@ pub(crate) const LANES: [Lane; 2] = [
     // What is per CPU, and interrupts that move to the other, under lockdown. The
     // CPUs take turns: two events are never told at the very same time.
     Lane {
-        name: "two CPUs",
+        name: "two-cpus",
         qemu: &["-smp", "2"],
         boot: "lockdown=integrity",
         threads: 3,
@@ -122,10 +124,10 @@ pub(crate) const LANES: [Lane; 2] = [
     },
 ];
 
-/// Runs these lanes of every series; an error unless all tests passed.
+/// Runs this lane of every series, or each; an error unless all tests passed.
 pub(crate) fn vm(
     series: &[String],
-    lanes: &'static [Lane],
+    lane: Option<&str>,
     only: Option<&str>,
     jobs: Option<NonZero<usize>>,
 ) -> Result<()> {
@@ -144,8 +146,11 @@ pub(crate) fn vm(
         .collect::<Result<Vec<_>>>()?;
     let guest = image::Guest::build(&toolchain, &crate::target()?)?;
 
+    let lanes = LANES
+        .iter()
+        .filter(|it| lane.is_none_or(|lane| it.name == lane));
     let mut boots = Vec::new();
-    for lane in lanes {
+    for lane in lanes.clone() {
         for kernel in &kernels {
             boots.push(Boot {
                 kernel,

@@ -340,6 +340,7 @@ pub(crate) fn processes_go_by_the_numbers_in_there() -> Outcome {
 /// What is told of a connection has the time of the machine.
 pub(crate) fn another_clock_moves_no_event() -> Outcome {
     let netns = Netns::new()?;
+    // On a thread that starts no other: once it has unshared, Linux 6.1 refuses it.
     let spawn = |command: &mut Command| {
         // SAFETY: it does nothing. Only a fork brings a child into a time namespace
         // on every kernel.
@@ -352,7 +353,9 @@ pub(crate) fn another_clock_moves_no_event() -> Outcome {
     };
     let inode = netns.inode().to_string();
     let words = ["events", "--json", "--interval", "200ms", "--netns", &inode];
-    let events = on_own_thread(|| Twtrace::spawned(twtrace::command().args(words), spawn));
+    let events = Twtrace::spawned(twtrace::command().args(words), |command| {
+        on_own_thread(|| spawn(command))
+    });
     let events = match events {
         Err(error) if has_no_time_namespaces(&error) => {
             return Ok(Verdict::Impossible(

@@ -39,14 +39,15 @@ pub(crate) fn is_guest() -> bool {
     std::process::id() == 1 && Path::new(MODULES).is_dir()
 }
 
+/// Whether every instruction is emulated, and CPUs take turns.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os(GUEST).is_some()
+}
+
 /// How much of something a test makes: a tenth in a guest, where every
 /// instruction is emulated.
 pub(crate) fn lighter(n: u64) -> u64 {
-    if std::env::var_os(GUEST).is_some() {
-        n / 10
-    } else {
-        n
-    }
+    if is_emulated() { n / 10 } else { n }
 }
 
 pub(crate) fn be_init() -> ! {

@@ -149,9 +149,10 @@ impl Archive {
     }
 
     fn newest(&self, series: &str) -> Result<Offer> {
+        let (number, flavour) = flavour(series);
         let pattern = format!(
-            "^linux-(image|binary)-{}[.-].*cloud-amd64$",
-            series.replace('.', r"\.")
+            "^linux-(image|binary)-{}[.-].*-{flavour}-amd64$",
+            number.replace('.', r"\.")
         );
         let names = output(
             self.apt("apt-cache")
@@ -166,8 +167,8 @@ impl Archive {
         } else {
             output(self.apt("apt-cache").arg("madison").args(&names))?
         };
-        newest(&offers, series)
-            .with_context(|| format!("no suite has a kernel {series} for the cloud on amd64"))
+        newest(&offers, number)
+            .with_context(|| format!("no suite has a {flavour} kernel {number} on amd64"))
     }
 
     /// Downloads a package, unless it is there, and takes out of it what a guest
@@ -257,6 +258,14 @@ impl Archive {
         }
         command
     }
+}
+
+/// `6.12-rt` is the real-time kernel of a series; else it is that for the cloud,
+/// which is the smallest.
+fn flavour(series: &str) -> (&str, &str) {
+    series
+        .strip_suffix("-rt")
+        .map_or((series, "cloud"), |number| (number, "rt"))
 }
 
 fn is_root() -> bool {

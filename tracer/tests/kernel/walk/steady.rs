@@ -48,7 +48,7 @@ pub(crate) fn nothing_is_missed_beside_churn() -> Outcome {
     let (kept, port) = netns.run(pairs)??;
     let facts = requirements::check(Reach::Own)?;
     let ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let restarts = std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             netns.run(|| -> Result<()> {
                 let listeners = (0..4)
@@ -71,7 +71,11 @@ pub(crate) fn nothing_is_missed_beside_churn() -> Outcome {
         looked
     })?;
     drop(kept);
-    Ok(Verdict::Held)
+    Ok(if restarts == 0 {
+        Verdict::Impossible("CPUs that take turns change no chain under a reader".to_owned())
+    } else {
+        Verdict::Held
+    })
 }
 
 fn pairs() -> Result<(Vec<OwnedFd>, u16)> {
@@ -86,7 +90,8 @@ fn pairs() -> Result<(Vec<OwnedFd>, u16)> {
     Ok((kept, port))
 }
 
-fn looks(facts: &requirements::Facts, port: u16, looks: u64) -> Result<()> {
+/// How often a chain was begun again.
+fn looks(facts: &requirements::Facts, port: u16, looks: u64) -> Result<u64> {
     let (mut restarts, mut others) = (0, 0);
     for dawdle in [0, DAWDLE] {
         let mut facts = facts.clone();
@@ -98,7 +103,10 @@ fn looks(facts: &requirements::Facts, port: u16, looks: u64) -> Result<()> {
         // The slow ones go on until one has had to begin a chain again.
         let began = clock::now();
         for look in 0.. {
-            let tried = dawdle == 0 || restarts > 0 || clock::now().since(began) > PATIENCE;
+            let tried = dawdle == 0
+                || restarts > 0
+                || guest::is_emulated()
+                || clock::now().since(began) > PATIENCE;
             if look >= looks && tried {
                 break;
             }
@@ -119,7 +127,8 @@ fn looks(facts: &requirements::Facts, port: u16, looks: u64) -> Result<()> {
         }
     }
     // Or it has not tried what it is for.
-    (others > 0 && restarts > 0)
-        .then_some(())
+    let tried = others > 0 && (restarts > 0 || guest::is_emulated());
+    tried
+        .then_some(restarts)
         .with_context(|| format!("{restarts} restarts, {others} others met"))
 }
