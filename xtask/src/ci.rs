@@ -30,11 +30,6 @@ const OTHER_KERNEL: &str = "6.1";
 /// Of each target.
 const FUZZED_SECONDS: u64 = 60;
 
-/// Those that were clean for half an hour. `recording` finds sums that wrap as long
-/// as the values of a recording are not validated where it is read; `records` and
-/// `proc` have yet to be run that long: `cargo xtask fuzz NAME`.
-const FUZZED: [&str; 4] = ["btf", "kallsyms", "mountinfo", "sysctl_d"];
-
 pub(crate) fn ci(target: &Path) -> Result<()> {
     programs::install(&NEEDED)?;
     programs::install(&instructions::NEEDED)?;
@@ -56,11 +51,7 @@ pub(crate) fn ci(target: &Path) -> Result<()> {
     heading("tests")?;
     suite::test(false)?;
     heading("other people's bytes")?;
-    fuzz::fuzz(
-        &toolchain,
-        target,
-        &fuzz::Options::of(&FUZZED, FUZZED_SECONDS),
-    )?;
+    fuzz::fuzz(&toolchain, target, &fuzz::Options::of_all(FUZZED_SECONDS))?;
     heading("tests on another kernel")?;
     // The lane whose clock does not mind how busy the machine is.
     vm::vm(

@@ -50,9 +50,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn of(targets: &[&str], seconds: u64) -> Options {
+    pub(crate) fn of_all(seconds: u64) -> Options {
         Options {
-            targets: targets.iter().map(|&name| name.to_owned()).collect(),
+            targets: Vec::new(),
             duration: seconds,
             jobs: None,
             keep: false,
