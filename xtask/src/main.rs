@@ -8,6 +8,7 @@ mod command;
 mod ebpf;
 mod fuzz;
 mod instructions;
+mod mutants;
 mod programs;
 mod rustc;
 mod setup;
@@ -117,6 +118,11 @@ enum Verb {
     Mutate,
     /// Feed what reads other people's bytes with bytes that libFuzzer finds (needs a C++ compiler)
     Fuzz(fuzz::Options),
+    /// Change one operator, value or branch at a time: the tests that need no kernel must fail
+    ///
+    /// A random sample of what cargo-mutants offers for the model, the analysis,
+    /// the recording and the decoder. 150 take an hour or more on two CPUs.
+    Mutants(mutants::Options),
     /// Run all that a change must pass: format, links, lints, the object, the tests, fuzzing, one other kernel
     Ci,
 }
@@ -167,6 +173,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Recording { duration, rate } => suite::recording(*duration, *rate),
         Verb::Mutate => suite::mutate(),
         Verb::Fuzz(options) => fuzz::fuzz(&Toolchain::current()?, &target()?, options),
+        Verb::Mutants(options) => mutants::mutants(&Toolchain::current()?, &target()?, options),
         Verb::Ci => ci::ci(&target()?),
     }
 }
