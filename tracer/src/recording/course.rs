@@ -96,8 +96,9 @@ impl Row {
         self.lost += lost.ring + lost.map + lost.recursion + lost.unseen;
     }
 
+    /// `frames` stays: only the last row is asked whether it is full, and after this
+    /// there is another.
     fn append(&mut self, next: &Row) {
-        self.frames += next.frames;
         self.until_s = next.until_s;
         self.interval_s += next.interval_s;
         self.time_waits = next.time_waits;

@@ -383,3 +383,47 @@ fn destination(i: usize, port: &Destination) -> Checked {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_and_changes_of_the_bands_take_room_in_a_file() {
+        let passes = |frames, band_changes, stored| {
+            let gate = Gate {
+                frames,
+                band_changes,
+                ..Gate::default()
+            };
+            gate.proportion(stored).is_ok()
+        };
+        assert!(passes(FRAMES_AT_LEAST, BAND_CHANGES_AT_LEAST, 0));
+        assert!(!passes(FRAMES_AT_LEAST + 1, 0, 0));
+        assert!(!passes(0, BAND_CHANGES_AT_LEAST + 1, 0));
+        // As many more as the room that is taken has room for.
+        let stored = 1_000 * FRAME_BYTES * BAND_CHANGE_BYTES;
+        let (frames, changes) = (1_000 * BAND_CHANGE_BYTES, 1_000 * FRAME_BYTES);
+        assert!(passes(FRAMES_AT_LEAST + frames, 0, stored));
+        assert!(!passes(FRAMES_AT_LEAST + frames + 1, 0, stored));
+        assert!(passes(0, BAND_CHANGES_AT_LEAST + changes, stored));
+        assert!(!passes(0, BAND_CHANGES_AT_LEAST + changes + 1, stored));
+    }
+
+    #[test]
+    fn a_duration_may_be_in_the_last_place_and_not_behind_it() {
+        let passes = |us| {
+            let sparse = Sparse {
+                count: 1,
+                sum_s: 1.0,
+                min_s: Some(1.0),
+                max_s: Some(1.0),
+                us: vec![us],
+                n: vec![1],
+            };
+            Gate::default().sparse("it", &sparse).is_ok()
+        };
+        assert!(passes(HOUR_US));
+        assert!(!passes(HOUR_US + 1));
+    }
+}

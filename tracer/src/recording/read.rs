@@ -490,3 +490,6 @@ impl Recording {
         Some(sysctls)
     }
 }
+
+#[cfg(test)]
+mod tests;

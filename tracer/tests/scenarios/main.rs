@@ -338,6 +338,9 @@ fn a_birth_joins_the_close_that_came_before() {
         = closes.straight_to_closed.aborted 0
         = states.TIME_WAIT.now 1
         = time_wait.side.client 1
+        = transitions.3.from FIN_WAIT2
+        = transitions.3.to TIME_WAIT
+        = transitions.3.count 1
         = owners.0.pid 7
         62.9    end t TIME_WAIT expired until=62.2
         = time_wait.ended.expired 1

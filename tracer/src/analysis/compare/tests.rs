@@ -92,6 +92,22 @@ fn told(comparison: &Comparison) -> Vec<&str> {
 }
 
 #[test]
+fn what_never_was_and_what_was_not_there_before_are_not_comparable() {
+    let of = |after: f64| {
+        let trial = replicas(|_, changed| vec![(CONNECTIONS, if changed { after } else { 0.0 })]);
+        compare(&plan(&[CONNECTIONS]), &trial)
+    };
+    assert_eq!(
+        told(&of(0.0)),
+        ["not comparable: there were no connections"]
+    );
+    assert_eq!(
+        told(&of(5.0)),
+        ["not comparable: there were no connections before"]
+    );
+}
+
+#[test]
 fn what_moved_by_enough_to_matter() {
     let trial = pairs(8, &[(CONNECTIONS, 800.0, 1.18), (STOCK, 5000.0, 0.88)], 3.0);
     let compared = compare(&plan(&[CONNECTIONS, STOCK]), &trial);

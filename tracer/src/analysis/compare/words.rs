@@ -243,3 +243,69 @@ pub fn headline(comparison: &Comparison) -> String {
         Verdict::Undecided => format!("Undecided: {}.", facts(&|_| true)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::compare::{Finding, Role, Values};
+    use crate::analysis::metric::Better;
+
+    fn compared(unit: &'static str) -> Compared {
+        Compared {
+            name: "it".to_owned(),
+            unit,
+            role: Role::Primary,
+            better: Better::Higher,
+            before: None,
+            after: None,
+            change: None,
+            margin: 0.25,
+            p: None,
+            p_adjusted: None,
+            verdict: Finding::Higher,
+            words: String::new(),
+            at_most: None,
+            more: None,
+            values: Values::default(),
+        }
+    }
+
+    /// Estimate, the ends of both intervals, margin.
+    fn figures(by: &By) -> [f64; 6] {
+        [
+            by.estimate,
+            by.low,
+            by.high,
+            by.low_90,
+            by.high_90,
+            by.margin,
+        ]
+    }
+
+    #[test]
+    fn each_figure_of_a_change_is_in_its_unit() {
+        let difference = Change::Difference {
+            difference: 0.5,
+            difference_low: 0.125,
+            difference_high: 2.0,
+            difference_low_90: 0.25,
+            difference_high_90: 1.5,
+        };
+        let points = By::of(&compared("share"), difference);
+        assert_eq!(figures(&points), [50.0, 12.5, 200.0, 25.0, 150.0, 25.0]);
+        assert_eq!(points.unit, "points");
+        let in_1000 = By::of(&compared("1/1000"), difference);
+        assert_eq!(figures(&in_1000), [0.5, 0.125, 2.0, 0.25, 1.5, 0.25]);
+        assert_eq!(in_1000.unit, "in 1,000");
+        let ratio = Change::Ratio {
+            ratio: 1.5,
+            ratio_low: 0.5,
+            ratio_high: 3.0,
+            ratio_low_90: 1.25,
+            ratio_high_90: 2.0,
+        };
+        let percent = By::of(&compared("/s"), ratio);
+        assert_eq!(figures(&percent), [50.0, -50.0, 200.0, 25.0, 100.0, 25.0]);
+        assert_eq!(percent.unit, "%");
+    }
+}

@@ -214,6 +214,37 @@ fn two_recordings_with_a_change_between_them() {
 }
 
 #[test]
+fn a_stretch_has_what_lives_at_its_start_before_it() {
+    let stocks: Vec<Stock> = (0..=1_000)
+        .map(|seq| Stock {
+            elapsed_s: f64::from(seq),
+            interval_s: 1.0,
+            born: 0,
+            time_waits: 0,
+        })
+        .collect();
+    let of = |from, to| frames_of(&stocks, Span { from, to });
+    let history = HISTORY_S as usize;
+    assert_eq!(of(500.0, 600.0), [501 - history, 501, 601]);
+    // The first frame, which is the seeding, is never part of it.
+    assert_eq!(of(50.0, 60.0), [1, 51, 61]);
+    assert_eq!(of(50.0, 40.0), [1, 51, 51]);
+}
+
+#[test]
+fn what_has_settled_between_two_recordings_settles_no_more() {
+    // 64 s before the second begins, 10 s in it, and 74 s of it if it settled twice.
+    let between = |gap_s: f64, seconds| {
+        let mut after = recording(1300.0 + gap_s, seconds, |_| 390.0);
+        set(&mut after, "net.ipv4.tcp_tw_reuse", "1");
+        of_two(&steady(0.0, 1300), &after)
+    };
+    assert_eq!(shape(&between(100.0, 62).unwrap()).0, 60.0);
+    assert_eq!(shape(&between(54.0, 72).unwrap()).0, 60.0);
+    assert!(shape(&between(0.0, 72).unwrap()).0 < 10.0);
+}
+
+#[test]
 fn nothing_changed_and_nothing_moved() {
     let past = of_two(&steady(0.0, 1300), &steady(1310.0, 300)).unwrap();
     assert_eq!(past.notes.len(), 1, "{:?}", past.notes);

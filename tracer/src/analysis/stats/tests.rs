@@ -131,6 +131,8 @@ fn what_never_varies_is_no_evidence_and_what_never_overlaps_is_all_there_is() {
     assert_eq!(step_down(&[split(&apart, &chosen)])[0].p, 2.0 / 70.0);
     assert_eq!(step_down(&[flipped(&[0.5; 8])])[0].p, 2.0 / 256.0);
     assert_eq!(step_down(&[flipped(&[0.0; 8])])[0].p, 1.0);
+    let between = Estimate::between(&[1.0; 3], &[2.0; 4]).unwrap();
+    assert_eq!((between.standard_error, between.freedom), (0.0, 5.0));
 }
 
 #[test]
