@@ -227,3 +227,38 @@ impl<F: FnMut(&Line) -> Result<More>> Recorder<'_, F> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{NamespaceSettings, Sysctls};
+
+    #[test]
+    fn namespaces_that_have_no_room_in_the_header_follow_it() {
+        let sysctls: Sysctls = (0..50)
+            .map(|n| (format!("net.ipv4.tcp_number_{n}"), n.to_string()))
+            .collect();
+        let namespace = |netns| {
+            Line::Namespace(NamespaceSettings {
+                time: jiff::Timestamp::UNIX_EPOCH,
+                elapsed_s: 0.0,
+                netns,
+                name: None,
+                sysctls: sysctls.clone().into(),
+            })
+        };
+        let bytes = |lines: &[Line]| {
+            let mut bytes = Vec::new();
+            for line in lines {
+                line.write(&mut bytes).unwrap();
+            }
+            bytes.len() as u64
+        };
+        let few: Vec<Line> = (0..500).map(namespace).collect();
+        assert_eq!(in_the_header(&few).unwrap(), 500);
+        let many: Vec<Line> = (0..2_000).map(namespace).collect();
+        let fits = in_the_header(&many).unwrap();
+        assert!(bytes(&many[..fits]) <= LONGEST / 2);
+        assert!(bytes(&many[..=fits]) > LONGEST / 2);
+    }
+}

@@ -128,3 +128,21 @@ async fn told(has_ended: oneshot::Receiver<()>) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_command_of_a_thousand_files_is_not_told_to_its_end() {
+        let short = ["sleep".into(), "130".into()];
+        assert_eq!(words(&short), ["sleep", "130"]);
+        let long: Vec<_> = (0..10_000).map(|n| format!("file_{n}").into()).collect();
+        let told = words(&long);
+        let length: usize = told.iter().map(String::len).sum();
+        assert!((30_000..40_000).contains(&length), "{length}");
+        assert_eq!(told.last().unwrap(), "…");
+        let one = words(&["x".repeat(100_000).into()]);
+        assert!(one[0].len() < 40_000, "{}", one[0].len());
+    }
+}
