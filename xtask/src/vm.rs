@@ -62,6 +62,7 @@ const SYSCTL_D: (&str, &str) = (
 const RECORDING: (&str, &str) = ("recording::", "it runs a shell, which is not in the guest");
 const CANARIES: (&str, &str) = ("canaries::", "what they prove depends on no kernel");
 const ERRORS: (&str, &str) = ("errors::", "what users are told depends on no kernel");
+const NAMES: (&str, &str) = ("names::", ERRORS.1);
 const STEERED: &str = "one CPU has nowhere to steer packets to";
 const OTHER_LANE: &str = "run in the other lane";
 
@@ -91,6 +92,7 @@ pub(crate) const LANES: [Lane; 2] = [
             SYSCTL_D,
             RECORDING,
             ERRORS,
+            NAMES,
             ("bystander::stacks", STEERED),
             ("churn::rps", STEERED),
             ("churn::births", OTHER_LANE),
@@ -116,6 +118,7 @@ pub(crate) const LANES: [Lane; 2] = [
             SYSCTL_D,
             RECORDING,
             ERRORS,
+            NAMES,
             ("ends::", OTHER_LANE),
             ("filters::", OTHER_LANE),
             ("requests::", OTHER_LANE),
