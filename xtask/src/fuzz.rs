@@ -44,17 +44,23 @@ pub(crate) struct Options {
     /// Targets at once [default: as many as there are CPUs]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// What inputs are drawn by [default: by chance]
+    #[arg(long, value_name = "N")]
+    seed: Option<NonZero<u32>>,
     /// Add inputs of all sizes that reach what fuzz/corpus does not
     #[arg(long)]
     keep: bool,
 }
 
 impl Options {
+    /// All targets, by the same seed each time: what fails is then due to the change,
+    /// and not to luck.
     pub(crate) fn of_all(seconds: u64) -> Options {
         Options {
             targets: Vec::new(),
             duration: seconds,
             jobs: None,
+            seed: Some(NonZero::<u32>::MIN),
             keep: false,
         }
     }
@@ -99,7 +105,7 @@ pub(crate) fn fuzz(toolchain: &Toolchain, target: &Path, options: &Options) -> R
         while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
             let folders = Folders::of(name, target);
             let program = programs.join(name);
-            let ran = folders.run(&program, options.duration)?;
+            let ran = folders.run(&program, options)?;
             folders.report(name, &program, &ran)?;
             if !ran.passed {
                 failed.push(name.as_str());
@@ -202,7 +208,7 @@ impl Folders {
         }
     }
 
-    fn run(&self, program: &Path, seconds: u64) -> Result<Ran> {
+    fn run(&self, program: &Path, options: &Options) -> Result<Ran> {
         for folder in [&self.found, &self.failures] {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -211,11 +217,14 @@ impl Folders {
             .with_context(|| format!("cannot write {}", self.log.display()))?;
         let mut command = Command::new(program);
         command
-            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-max_total_time={}", options.duration))
             .arg(format!("-timeout={INPUT_SECONDS}"))
             .arg(format!("-rss_limit_mb={MEMORY_MB}"))
             .arg("-print_final_stats=1")
             .arg(format!("-artifact_prefix={}/", self.failures.display()));
+        if let Some(seed) = options.seed {
+            command.arg(format!("-seed={seed}"));
+        }
         if self.dictionary.exists() {
             command.arg(format!("-dict={}", self.dictionary.display()));
         }
