@@ -118,6 +118,24 @@ fn an_end_before_the_seed_is_no_death_of_who_was_found_there() {
 }
 
 #[test]
+fn one_whose_addresses_and_birth_were_lost_waits_where_it_is_found() {
+    run("
+        0.1 begin
+        0.1 end-seed
+        # Its first steps are lost, and so is its birth.
+        1.0 step A ESTABLISHED FIN_WAIT1
+        1.1 step A FIN_WAIT1 FIN_WAIT2
+        1.2 lost ring=3
+        2.0 begin
+        2.0 seed t TIME_WAIT 10.0.0.1:80-10.0.0.9:5000 of=A until=61.2
+        2.0 end-seed
+        2.1 pass
+        = namespaces.0.states.TIME_WAIT.now 1
+        = states.TIME_WAIT.now 1
+    ");
+}
+
+#[test]
 fn a_reading_older_than_a_birth_says_nothing_of_it() {
     run("
         1.0  birth A t TIME_WAIT

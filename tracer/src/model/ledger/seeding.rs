@@ -368,6 +368,10 @@ impl Ledger {
     /// to better than a re-arm, so that its life does not count as whole.
     fn went_on(&mut self, slot: Slot, seed: &Seed, tell: &mut impl FnMut(&Happening)) {
         let expires = seed.timer_expires.unwrap_or_default();
+        if !self.stories.at(slot).is(flag::TUPLE) {
+            // All of its steps that carry addresses were missed too.
+            self.give_tuple(slot, &seed.tuple);
+        }
         let earliest = self.stories.at(slot).since;
         let found = self.found_minisocket(seed.socket, seed.at, seed.state, expires);
         let at = Moment(found.since.max(earliest).min(seed.at.0.max(earliest)));
