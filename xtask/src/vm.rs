@@ -63,6 +63,7 @@ const RECORDING: (&str, &str) = ("recording::", "it runs a shell, which is not i
 const CANARIES: (&str, &str) = ("canaries::", "what they prove depends on no kernel");
 const ERRORS: (&str, &str) = ("errors::", "what users are told depends on no kernel");
 const NAMES: (&str, &str) = ("names::", ERRORS.1);
+const TERMINAL: (&str, &str) = ("terminal::", ERRORS.1);
 const STEERED: &str = "one CPU has nowhere to steer packets to";
 const OTHER_LANE: &str = "run in the other lane";
 
@@ -93,6 +94,7 @@ pub(crate) const LANES: [Lane; 2] = [
             RECORDING,
             ERRORS,
             NAMES,
+            TERMINAL,
             ("bystander::stacks", STEERED),
             ("churn::rps", STEERED),
             ("churn::births", OTHER_LANE),
@@ -119,6 +121,7 @@ pub(crate) const LANES: [Lane; 2] = [
             RECORDING,
             ERRORS,
             NAMES,
+            TERMINAL,
             ("ends::", OTHER_LANE),
             ("filters::", OTHER_LANE),
             ("requests::", OTHER_LANE),

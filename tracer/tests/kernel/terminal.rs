@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -46,6 +47,8 @@ impl OnTerminal {
             .args(["live", "--interval", "200ms", "--netns", &netns.to_string()])
             .args(more)
             .env("TERM", "xterm")
+            // In a group whose every parent is of it too, nothing is suspended.
+            .process_group(0)
             .stdin(theirs.try_clone()?)
             .stdout(theirs)
             .stderr(Stdio::null())
