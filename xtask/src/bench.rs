@@ -11,7 +11,6 @@ mod process;
 mod statistics;
 mod table;
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::process::Command;
 
@@ -23,8 +22,8 @@ use self::measure::{Built, Measured, Mode, measure};
 use self::statistics::Lot;
 use self::table::Row;
 use crate::command::{output, run};
-use crate::say;
 use crate::toolchain::root;
+use crate::{say, seed_by_chance};
 
 /// Below this many pairs an interval is too wide and too unsure to judge by.
 const ENOUGH_PAIRS: usize = 12;
@@ -73,13 +72,7 @@ pub(crate) fn bench(options: &Options, target: &Path) -> Result<()> {
     } else {
         (options.pairs, options.connections)
     };
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a seed by chance, which is printed"
-    )]
-    let seed = options
-        .seed
-        .unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    let seed = options.seed.unwrap_or_else(|| seed_by_chance().into());
     let mut modes = vec![Mode::None, Mode::Floor, Mode::Live, Mode::Events];
     modes.extend(options.peer.iter().cloned().map(Mode::Peer));
 

@@ -152,16 +152,7 @@ fn names(toolchain: &Toolchain) -> Result<Vec<String>> {
 
 /// Builds every target, and returns the folder that they are in.
 fn build(toolchain: &Toolchain, target: &Path) -> Result<PathBuf> {
-    let tools = target.join("fuzz-tools");
-    let cargo_fuzz = tools.join("bin/cargo-fuzz");
-    let there = output(Command::new(&cargo_fuzz).args(["fuzz", "--version"]))
-        .is_ok_and(|version| version.trim_end().ends_with(CARGO_FUZZ));
-    if !there {
-        run(isolate(&mut Command::new(&toolchain.cargo))
-            .args(["install", "cargo-fuzz", "--version", CARGO_FUZZ])
-            .args(["--locked", "--force", "--root"])
-            .arg(&tools))?;
-    }
+    let cargo_fuzz = toolchain.subcommand("fuzz", CARGO_FUZZ, &target.join("fuzz-tools"))?;
     // Nothing that is fuzzed is unsafe, so a sanitizer would cost half of the
     // inputs and find nothing. Of the profile of the tests, because that shares
     // what runs on the host with them, and because its sums panic if they wrap.

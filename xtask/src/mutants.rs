@@ -18,8 +18,8 @@ use sample::{Drawn, Mutant};
 use serde_json::Value;
 
 use crate::command::{isolate, output, run};
-use crate::say;
 use crate::toolchain::{Toolchain, root};
+use crate::{say, seed_by_chance};
 
 const CARGO_MUTANTS: &str = "27.1.0";
 
@@ -75,7 +75,7 @@ pub(crate) fn mutants(toolchain: &Toolchain, target: &Path, options: &Options) -
     let bench = Bench::set_up(toolchain, target)?;
     let all = bench.list()?;
     let equivalent = sample::equivalent(&root().join(EQUIVALENT), &all)?;
-    let seed = options.seed.unwrap_or_else(random);
+    let seed = options.seed.unwrap_or_else(seed_by_chance);
     let drawn = sample::draw(
         &all,
         &equivalent,
@@ -108,13 +108,6 @@ pub(crate) fn mutants(toolchain: &Toolchain, target: &Path, options: &Options) -
         tally.add(verdict, mutant);
     }
     tally.conclude(seed)
-}
-
-/// A seed that nobody chose: std seeds its hash maps with one.
-#[expect(clippy::disallowed_methods, reason = "it is printed, not a secret")]
-fn random() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one("mutants") as u32
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +205,8 @@ struct Bench {
 impl Bench {
     fn set_up(toolchain: &Toolchain, target: &Path) -> Result<Self> {
         let folder = target.join("mutants");
-        let tool = install(toolchain, &target.join("mutants-tools"))?;
+        let tools = target.join("mutants-tools");
+        let tool = toolchain.subcommand("mutants", CARGO_MUTANTS, &tools)?;
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         tree::update(root(), &folder.join("tree"))?;
         let mut tests = vec!["--lib"];
@@ -359,18 +353,4 @@ fn verdict(report: &str, name: &str) -> Result<Verdict> {
         Some("Unviable") => Verdict::Unviable,
         _ => bail!("its outcome is {}", outcome["summary"]),
     })
-}
-
-/// cargo-mutants of the pinned version, built into `folder` if it is not there.
-fn install(toolchain: &Toolchain, folder: &Path) -> Result<PathBuf> {
-    let tool = folder.join("bin/cargo-mutants");
-    let there = output(Command::new(&tool).args(["mutants", "--version"]))
-        .is_ok_and(|version| version.trim_end().ends_with(CARGO_MUTANTS));
-    if !there {
-        run(isolate(&mut Command::new(&toolchain.cargo))
-            .args(["install", "cargo-mutants", "--version", CARGO_MUTANTS])
-            .args(["--locked", "--force", "--root"])
-            .arg(folder))?;
-    }
-    Ok(tool)
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::output;
+use crate::command::{isolate, output, run};
 
 #[derive(Debug)]
 pub(crate) struct Toolchain {
@@ -44,6 +44,21 @@ impl Toolchain {
             );
         }
         Ok(toolchain)
+    }
+
+    /// The program `cargo-NAME` of this version, built into `folder` if it is not there.
+    pub(crate) fn subcommand(&self, name: &str, version: &str, folder: &Path) -> Result<PathBuf> {
+        let package = format!("cargo-{name}");
+        let program = folder.join("bin").join(&package);
+        let there = output(Command::new(&program).args([name, "--version"]))
+            .is_ok_and(|said| said.trim_end().ends_with(version));
+        if !there {
+            run(isolate(&mut Command::new(&self.cargo))
+                .args(["install", &package, "--version", version])
+                .args(["--locked", "--force", "--root"])
+                .arg(folder))?;
+        }
+        Ok(program)
     }
 
     /// The first line of `rustc -vV`.

@@ -334,7 +334,10 @@ impl Tracer {
     /// after the other tell.
     pub fn lost(&self) -> Result<Lost> {
         // Skips first: what is rescued meanwhile must not look lost.
-        let (skipped, _) = self.skips()?;
+        let mut skipped = 0;
+        for (_, file) in &self.statistics {
+            skipped += recursion_misses(file)?.unwrap_or(0);
+        }
         let cpus = self.losses()?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
         Ok(Lost {
@@ -346,27 +349,16 @@ impl Tracer {
     /// Transitions since the attach that the kernel skipped the first program
     /// for, where it says so, and that the second told instead.
     pub fn rescues(&self) -> Result<(Option<u64>, u64)> {
-        let (_, set_state) = self.skips()?;
+        let mut statistics = self.statistics.iter();
+        let set_state = statistics.find(|(name, _)| *name == seat::SET_STATE);
+        let (_, file) = set_state.ok_or_else(|| missing(seat::SET_STATE))?;
+        let skipped = recursion_misses(file)?;
         let rescued = self.losses()?.iter().map(|losses| losses.rescued).sum();
-        Ok((set_state, rescued))
+        Ok((skipped, rescued))
     }
 
     fn losses(&self) -> Result<PerCpuValues<Losses>> {
         self.losses.get(&0, 0).context("cannot read the losses")
-    }
-
-    /// How many runs the kernel skipped: of all programs, and of the first on the
-    /// transitions, where it says so.
-    fn skips(&self) -> Result<(u64, Option<u64>)> {
-        let (mut all, mut set_state) = (0, None);
-        for (name, file) in &self.statistics {
-            let misses = recursion_misses(file)?;
-            if *name == seat::SET_STATE {
-                set_state = misses;
-            }
-            all += misses.unwrap_or(0);
-        }
-        Ok((all, set_state))
     }
 }
 

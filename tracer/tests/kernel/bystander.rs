@@ -14,9 +14,9 @@ use tracer::kernel::tracer::{Tracer, Wanted};
 use tracer::lab::churn::{self, Churn, First, Listener};
 use tracer::lab::link::Pair;
 
-use super::churn::check_births;
+use super::churn::{Steered, check_births};
 use super::stage::{self, TIME_WAIT};
-use super::truth::{self, Mib};
+use super::truth;
 use super::twtrace::Twtrace;
 use super::{Outcome, Verdict, allowance, ends, guest};
 use perf::{Attached, Map, Program};
@@ -82,8 +82,8 @@ impl Drop for Bystander {
     }
 }
 
-/// Receive packet steering has interrupts land in the readers and in programs.
-/// The bystander's own programs miss much of it, as would any attached like them.
+/// Interrupts land in the readers and in programs. The bystander's own programs miss
+/// much of it, as would any attached like them.
 pub(crate) fn stacks_on_the_same_tracepoints() -> Outcome {
     /// Of a batch.
     const CONNECTIONS: u64 = 10_000;
@@ -91,16 +91,11 @@ pub(crate) fn stacks_on_the_same_tracepoints() -> Outcome {
     /// Runs of the bystander's that have to be skipped, for it to be a test.
     const ENOUGH: u64 = 100;
 
-    let pair = Pair::new()?;
-    for end in [&pair.near, &pair.far] {
-        churn::prepare(end)?;
-        end.set_rps_cpus(Pair::INTERFACE, "3")?;
-    }
-    let before = [Mib::read(&pair.near)?, Mib::read(&pair.far)?];
-    let lives = [
-        Twtrace::live(&pair.near, &[])?,
-        Twtrace::live(&pair.far, &[])?,
-    ];
+    let Steered {
+        pair,
+        before,
+        lives,
+    } = Steered::new()?;
     let listener = pair.far.run(|| Listener::new([0, 0, 0, 0].into()))??;
     let listeners = [listener];
     let far = [Pair::FAR[0].parse()?];

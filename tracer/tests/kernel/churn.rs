@@ -127,20 +127,40 @@ const SKIPS: u64 = 100;
 /// Rounds in which it has to have skipped so many.
 const ROUNDS: u64 = 12;
 
-/// Receive packet steering runs the stack in interrupts that land in the
-/// middle of programs, as a busy network card does.
-pub(crate) fn rps_on_both_ends_of_a_veth() -> Outcome {
-    let pair = Pair::new()?;
-    let ends = [&pair.near, &pair.far];
-    for end in ends {
-        churn::prepare(end)?;
-        end.set_rps_cpus(Pair::INTERFACE, "3")?;
+/// A wire of which both ends are watched. Receive packet steering runs the stack in
+/// interrupts that land in the middle of programs, as a busy network card does.
+pub(crate) struct Steered {
+    pub(crate) pair: Pair,
+    /// Of the near end, and of the far one.
+    pub(crate) before: [Mib; 2],
+    pub(crate) lives: [Twtrace; 2],
+}
+
+impl Steered {
+    pub(crate) fn new() -> Result<Steered> {
+        let pair = Pair::new()?;
+        for end in [&pair.near, &pair.far] {
+            churn::prepare(end)?;
+            end.set_rps_cpus(Pair::INTERFACE, "3")?;
+        }
+        Ok(Steered {
+            before: [Mib::read(&pair.near)?, Mib::read(&pair.far)?],
+            lives: [
+                Twtrace::live(&pair.near, &[])?,
+                Twtrace::live(&pair.far, &[])?,
+            ],
+            pair,
+        })
     }
-    let before = [Mib::read(&pair.near)?, Mib::read(&pair.far)?];
-    let lives = [
-        Twtrace::live(&pair.near, &[])?,
-        Twtrace::live(&pair.far, &[])?,
-    ];
+}
+
+pub(crate) fn rps_on_both_ends_of_a_veth() -> Outcome {
+    let Steered {
+        pair,
+        before,
+        lives,
+    } = Steered::new()?;
+    let ends = [&pair.near, &pair.far];
 
     let mut beside = Tracer::load(
         &requirements::check(Reach::Other)?,
