@@ -2,11 +2,17 @@
 //! how many there were.
 
 use std::collections::VecDeque;
+use std::hint;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::net::sockopt;
+use rustix::process::{Pid, setpriority_process};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 use tracer::kernel::clock::kernel_version;
 use tracer::kernel::requirements::{self, Reach};
@@ -72,9 +78,7 @@ pub(crate) fn births_equal_the_counters() -> Outcome {
     live.equals_ss(&netns)?;
     let last = live.last()?;
     // Nothing interrupts anybody on loopback but the timers.
-    allowance::check(&last, connections)?;
-    check_births(&netns, &before, &last)?;
-    check_opens(&netns, &before, &last, connections)?;
+    check(&netns, &before, &last, connections)?;
     // Where both close at once, both wait.
     let entered = count(&last, &["time_wait", "entered"]);
     ensure!(
@@ -88,16 +92,94 @@ pub(crate) fn births_equal_the_counters() -> Outcome {
         orphans >= part / 2 && stepped == orphans,
         "{part} orphans, {orphans} were seen, {stepped} to step to TIME_WAIT: {last:#}"
     );
-    // Each birth was joined with its socket: whose it is stays known.
-    let nobodys = count(&last, &["time_wait", "side", "unknown"]);
+    Ok(Verdict::Held)
+}
+
+/// That of so many connections, each of which ends in TIME_WAIT, births and
+/// openings were seen, and each birth joined with its socket: whose it is stays known.
+fn check(netns: &Netns, before: &Mib, last: &Value, connections: u64) -> Result<()> {
+    allowance::check(last, connections)?;
+    check_births(netns, before, last)?;
+    check_opens(netns, before, last, connections)?;
+    let nobodys = count(last, &["time_wait", "side", "unknown"]);
     let straight: u64 = ["overflow", "reset", "aborted", "other"]
         .iter()
-        .map(|how| count(&last, &["closes", "straight_to_closed", how]))
+        .map(|how| count(last, &["closes", "straight_to_closed", how]))
         .sum();
     ensure!(
         nobodys + straight <= allowance::of(connections),
         "{nobodys} TIME_WAITs of no known side, {straight} closes that led to none: {last:#}"
     );
+    Ok(())
+}
+
+/// A close and the birth that it leads to need not be seen by one CPU, nor one right
+/// after the other: who closes is moved from CPU to CPU all the time, and has to
+/// give way to busy others.
+pub(crate) fn closers_that_are_preempted_and_moved() -> Outcome {
+    const LESS_URGENT: i32 = 4;
+    const BETWEEN_MOVES: Duration = Duration::from_micros(100);
+    let allowed = sched_getaffinity(None)?;
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&cpu| allowed.is_set(cpu))
+        .collect();
+    if cpus.len() < 2 {
+        return Ok(Verdict::Impossible("there is but one CPU".to_owned()));
+    }
+    let part = guest::lighter(CONNECTIONS) / 2;
+    let netns = churn::namespace()?;
+    let before = Mib::read(&netns)?;
+    let live = Twtrace::live(&netns, &[])?;
+
+    let over = AtomicBool::new(false);
+    let moved = thread::scope(|scope| {
+        for _ in &cpus {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            });
+        }
+        let (begun, loads) = mpsc::channel();
+        let closers = [First::Client, First::Server].map(|first| {
+            let (begun, netns) = (begun.clone(), &netns);
+            let load = Churn {
+                connections: part,
+                first,
+                ..Churn::default()
+            };
+            let close = move || {
+                setpriority_process(Some(gettid()), LESS_URGENT)?;
+                begun.send(gettid())?;
+                load.run().map(drop)
+            };
+            scope.spawn(move || netns.run(close)?)
+        });
+        drop(begun);
+        // One that failed before has sent nothing.
+        let loads: Vec<Pid> = loads.iter().take(closers.len()).collect();
+        let mut moved = 0;
+        for &cpu in cpus.iter().cycle() {
+            if closers.iter().all(ScopedJoinHandle::is_finished) {
+                break;
+            }
+            let mut there = CpuSet::new();
+            there.set(cpu);
+            for &load in &loads {
+                // One may have ended.
+                moved += u64::from(sched_setaffinity(Some(load), &there).is_ok());
+            }
+            thread::sleep(BETWEEN_MOVES);
+        }
+        over.store(true, Ordering::Relaxed);
+        for closer in closers {
+            closer.join().map_err(|_| anyhow!("a closer panicked"))??;
+        }
+        Ok::<u64, anyhow::Error>(moved)
+    })?;
+    ensure!(moved > part / 100, "they were moved but {moved} times");
+    live.equals_ss(&netns)?;
+    check(&netns, &before, &live.last()?, 2 * part)?;
     Ok(Verdict::Held)
 }
 

@@ -96,6 +96,16 @@ const TESTS: &[Test] = &[
         requests::retransmitted_and_given_up,
     ),
     (
+        "requests::hundreds_over_ipv4",
+        Room::Any,
+        requests::hundreds_over_ipv4,
+    ),
+    (
+        "requests::hundreds_over_ipv6",
+        Room::Any,
+        requests::hundreds_over_ipv6,
+    ),
+    (
         "filters::others_are_left_out_in_the_kernel",
         Room::Calm,
         filters::others_are_left_out_in_the_kernel,
@@ -116,6 +126,11 @@ const TESTS: &[Test] = &[
         "churn::births_equal_the_counters",
         Room::Alone,
         churn::births_equal_the_counters,
+    ),
+    (
+        "churn::closers_that_are_preempted_and_moved",
+        Room::Alone,
+        churn::closers_that_are_preempted_and_moved,
     ),
     (
         "churn::rps_on_both_ends_of_a_veth",

@@ -76,18 +76,9 @@ fn samples(live: &Twtrace, netns: &Netns, over: &AtomicBool) -> Result<Vec<u64>>
     loop {
         // What came to rest last is seen after that.
         let last = over.load(Ordering::Relaxed);
-        let before = truth::ss(netns)?["SYN_RECV"];
-        // The first may have been taken before that.
-        live.snapshot("a snapshot", |_| Ok(()))?;
-        let snapshot = live.snapshot("a snapshot", |_| Ok(()))?;
-        if truth::ss(netns)?["SYN_RECV"] != before || !truth::is_exact(&snapshot) {
+        let Some(gauge) = look(live, netns)? else {
             continue;
-        }
-        let gauge = count(&snapshot, &["states", "SYN_RECV", "now"]);
-        ensure!(
-            gauge == before,
-            "{gauge} half-open where ss has {before}: {snapshot:#}"
-        );
+        };
         if seen.last() != Some(&gauge) {
             seen.push(gauge);
         }
@@ -95,4 +86,69 @@ fn samples(live: &Twtrace, netns: &Netns, over: &AtomicBool) -> Result<Vec<u64>>
             return Ok(seen);
         }
     }
+}
+
+/// The gauge, where ss says the same before and after; an error if they differ.
+fn look(live: &Twtrace, netns: &Netns) -> Result<Option<u64>> {
+    let before = truth::ss(netns)?["SYN_RECV"];
+    // The first may have been taken before that.
+    live.snapshot("a snapshot", |_| Ok(()))?;
+    let snapshot = live.snapshot("a snapshot", |_| Ok(()))?;
+    if truth::ss(netns)?["SYN_RECV"] != before || !truth::is_exact(&snapshot) {
+        return Ok(None);
+    }
+    let gauge = count(&snapshot, &["states", "SYN_RECV", "now"]);
+    ensure!(
+        gauge == before,
+        "{gauge} half-open where ss has {before}: {snapshot:#}"
+    );
+    Ok(Some(gauge))
+}
+
+pub(crate) fn hundreds_over_ipv4() -> Outcome {
+    hundreds(Ip::V4)
+}
+
+pub(crate) fn hundreds_over_ipv6() -> Outcome {
+    hundreds(Ip::V6)
+}
+
+/// Up to 500, on two listeners that share a port, none ever answered.
+fn hundreds(ip: Ip) -> Outcome {
+    const LEVELS: [u64; 5] = [0, 1, 7, 80, 500];
+    /// Given up after 15 seconds, which is time enough to look at each level.
+    const RETRIES: u64 = 3;
+    let stage = Stage::new(ip)?;
+    for (name, value) in [
+        ("ipv4.tcp_synack_retries", RETRIES),
+        ("ipv4.tcp_max_syn_backlog", 4096),
+        ("ipv4.tcp_syncookies", 0),
+    ] {
+        stage.netns.set_sysctl(name, &value.to_string())?;
+    }
+    let doors = stage.shared_door()?;
+    for level in LEVELS {
+        let more = level - truth::ss(&stage.netns)?["SYN_RECV"];
+        for _ in 0..more {
+            let mut peer = stage.peer_of(&doors[0])?;
+            peer.send(SYN)?;
+            peer.expect(SYN | ACK)?;
+        }
+        stands(&stage, level)?;
+    }
+    stands(&stage, 0)?;
+    allowance::check_in_company(&stage.live.last()?, FEW)?;
+    Ok(Verdict::Held)
+}
+
+/// Looks until the gauge is that; ss agrees at each look.
+fn stands(stage: &Stage, wanted: u64) -> Result<()> {
+    truth::wait("the number of half-open requests", PATIENCE, || {
+        Ok(match look(&stage.live, &stage.netns)? {
+            Some(gauge) if gauge == wanted => Ok(()),
+            Some(gauge) => Err(format!("{gauge} of {wanted}")),
+            None => Err("they come and go".to_owned()),
+        })
+    })
+    .map(drop)
 }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+};
 use serde_json::Value;
 use tracer::lab::netns::Netns;
 use tracer::lab::segments::{ACK, FIN, Peer, Wire};
@@ -66,8 +68,33 @@ impl Stage {
 
     /// The listener, as the wire's peer reaches it.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
+        self.address_of(&self.door)
+    }
+
+    fn address_of(&self, door: &TcpListener) -> Result<SocketAddr> {
         let host = self.ip.choose(Wire::KERNEL4, Wire::KERNEL6);
-        Ok(SocketAddr::new(host, self.door.local_addr()?.port()))
+        Ok(SocketAddr::new(host, door.local_addr()?.port()))
+    }
+
+    /// Two listeners on one port, with room for thousands of requests each.
+    pub(crate) fn shared_door(&self) -> Result<[TcpListener; 2]> {
+        const ROOM: i32 = 4096;
+        let (family, any) = match self.ip {
+            Ip::V4 => (AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()),
+            Ip::V6 => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
+        };
+        let open = |port| -> Result<TcpListener> {
+            self.netns.run(|| {
+                let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                sockopt::set_socket_reuseport(&socket, true)?;
+                bind(&socket, &SocketAddr::new(any, port))?;
+                listen(&socket, ROOM)?;
+                Ok(socket.into())
+            })?
+        };
+        let first = open(0)?;
+        let second = open(first.local_addr()?.port())?;
+        Ok([first, second])
     }
 
     /// The listener on loopback.
@@ -78,7 +105,12 @@ impl Stage {
 
     /// A peer of the listener, which has sent nothing yet.
     pub(crate) fn peer(&self) -> Result<Peer<'_>> {
-        Ok(Peer::new(&self.wire, self.from(), self.address()?))
+        self.peer_of(&self.door)
+    }
+
+    /// A peer of this listener, which has sent nothing yet.
+    pub(crate) fn peer_of(&self, door: &TcpListener) -> Result<Peer<'_>> {
+        Ok(Peer::new(&self.wire, self.from(), self.address_of(door)?))
     }
 
     fn established(&self) -> Result<(Peer<'_>, TcpStream)> {
