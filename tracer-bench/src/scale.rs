@@ -81,6 +81,7 @@ pub fn churned(waiting: u64) -> Result<Crowd> {
         },
         &mut nobody,
     );
+    let mut reader = work::Reader::new(ledger);
     stream.processes(&mut records);
     let before = rss_bytes()?;
     let (mut spent, mut events) = (0, 0);
@@ -89,11 +90,11 @@ pub fn churned(waiting: u64) -> Result<Crowd> {
             stream.connection(&mut records);
         }
         events += records.count();
-        spent += timed(|| work::apply(&mut ledger, &records, stream.now(), &mut nobody));
+        spent += timed(|| reader.apply(&records, stream.now(), &mut nobody));
         records.clear();
     }
     let rss_bytes = rss_bytes()? - before;
-    let counted = in_state(&mut ledger, State::TimeWait, stream.now());
+    let counted = in_state(&mut reader.ledger, State::TimeWait, stream.now());
     ensure!(
         counted == waiting,
         "the ledger counts {counted} of {waiting} TIME_WAITs"

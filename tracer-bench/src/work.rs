@@ -68,9 +68,34 @@ pub const ALL: [Named; 9] = [
     ("live", "snapshot", live),
 ];
 
-/// A ledger that has seen `LIVE` connections begin to wait, and the records of
-/// as many more.
-fn steady() -> (Ledger, Stream, Records) {
+/// A ledger, and the way that records take to it.
+#[expect(missing_debug_implementations, reason = "nobody prints it")]
+pub struct Reader {
+    pub ledger: Ledger,
+    merge: Merge,
+}
+
+impl Reader {
+    pub fn new(ledger: Ledger) -> Reader {
+        Reader {
+            ledger,
+            merge: Merge::default(),
+        }
+    }
+
+    /// As the session does it.
+    pub fn apply(&mut self, records: &Records, now: Moment, tell: &mut impl FnMut(&Happening)) {
+        for batch in records.batches() {
+            self.merge.push(batch);
+        }
+        self.merge
+            .emit(now, now, |event| self.ledger.apply(event, tell));
+    }
+}
+
+/// One that has seen `LIVE` connections begin to wait, and the records of as
+/// many more.
+fn steady() -> (Reader, Stream, Records) {
     let mut stream = Stream::new(LIVE);
     let mut records = Records::default();
     let mut ledger = Ledger::new(Config::new(Stream::tick(), Filter::default(), stream.now()));
@@ -83,30 +108,17 @@ fn steady() -> (Ledger, Stream, Records) {
         },
         &mut |_| {},
     );
+    let mut reader = Reader::new(ledger);
     stream.processes(&mut records);
     for _ in 0..LIVE {
         stream.connection(&mut records);
     }
-    apply(&mut ledger, &records, stream.now(), &mut |_| {});
+    reader.apply(&records, stream.now(), &mut |_| {});
     records.clear();
     for _ in 0..LIVE {
         stream.connection(&mut records);
     }
-    (ledger, stream, records)
-}
-
-/// As the session does it.
-pub fn apply(
-    ledger: &mut Ledger,
-    records: &Records,
-    now: Moment,
-    tell: &mut impl FnMut(&Happening),
-) {
-    let mut merge = Merge::default();
-    for batch in records.batches() {
-        merge.push(batch);
-    }
-    merge.emit(now, now, |event| ledger.apply(event, tell));
+    (reader, stream, records)
 }
 
 pub fn facts() -> NamespaceFacts {
@@ -131,12 +143,12 @@ fn decode() -> Work {
 }
 
 fn decode_and_apply() -> Work {
-    let (mut ledger, stream, records) = steady();
+    let (mut reader, stream, records) = steady();
     Work::new(records.count(), move || {
-        apply(&mut ledger, &records, stream.now(), &mut |happening| {
+        reader.apply(&records, stream.now(), &mut |happening| {
             black_box(happening);
         });
-        black_box(&ledger);
+        black_box(&reader);
     })
 }
 
@@ -199,10 +211,10 @@ fn histogram() -> Work {
 }
 
 fn snapshot() -> Work {
-    let (mut ledger, stream, records) = steady();
-    apply(&mut ledger, &records, stream.now(), &mut |_| {});
+    let (mut reader, stream, records) = steady();
+    reader.apply(&records, stream.now(), &mut |_| {});
     Work::new(1, move || {
-        black_box(ledger.snapshot(frame(stream.now()), &mut |_| None));
+        black_box(reader.ledger.snapshot(frame(stream.now()), &mut |_| None));
     })
 }
 
@@ -217,9 +229,9 @@ fn events_text() -> Work {
 
 /// What the ledger told of a load, as lines.
 fn told(lines: impl FnOnce(Terminal<Nowhere>) -> Box<dyn Happenings>) -> Work {
-    let (mut ledger, stream, records) = steady();
+    let (mut reader, stream, records) = steady();
     let mut happenings = Vec::new();
-    apply(&mut ledger, &records, stream.now(), &mut |happening| {
+    reader.apply(&records, stream.now(), &mut |happening| {
         happenings.push(*happening);
     });
     let mut lines = lines(Terminal::new(Nowhere, false));
@@ -237,9 +249,9 @@ fn told(lines: impl FnOnce(Terminal<Nowhere>) -> Box<dyn Happenings>) -> Work {
 
 /// One snapshot as a table and as JSON.
 fn live() -> Work {
-    let (mut ledger, stream, records) = steady();
-    apply(&mut ledger, &records, stream.now(), &mut |_| {});
-    let snapshot: Snapshot = ledger.snapshot(frame(stream.now()), &mut |_| None);
+    let (mut reader, stream, records) = steady();
+    reader.apply(&records, stream.now(), &mut |_| {});
+    let snapshot: Snapshot = reader.ledger.snapshot(frame(stream.now()), &mut |_| None);
     Work::new(1, move || {
         let shown: [Box<dyn Snapshots>; 2] = [
             Box::new(JsonLines::new(Terminal::new(Nowhere, false))),
