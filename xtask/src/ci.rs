@@ -34,8 +34,8 @@ pub(crate) fn ci(target: &Path) -> Result<()> {
     programs::install(&NEEDED)?;
     programs::install(&instructions::NEEDED)?;
     programs::install(&[fuzz::COMPILER])?;
-    programs::install(&vm::NEEDED)?;
     let toolchain = Toolchain::current()?;
+    vm::install(&toolchain, &[OTHER_KERNEL])?;
     heading("format")?;
     format(&toolchain)?;
     heading("links in the documentation")?;

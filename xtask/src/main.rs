@@ -71,7 +71,8 @@ enum Verb {
     /// Each is fetched from the mirror that this machine's apt uses, verified by
     /// apt, and kept in the user's cache folder.
     Vm {
-        /// Kernels, such as 6.12, 6.12-rt, or 7 for the newest of 7.x [default: 6.1 6.12 6.12-rt 6.18 7]
+        /// Kernels, such as 6.12, 6.12-rt, 6.12-arm64, or 7 for the newest of 7.x
+        /// [default: 6.1 6.12 6.12-rt 6.18 7 6.1-arm64 7-arm64]
         series: Vec<String>,
         /// Run only tests whose names contain this
         #[arg(long, value_name = "NAME")]

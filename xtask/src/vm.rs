@@ -2,8 +2,10 @@
 //!
 //! Each series is a kernel that Debian packages, booted by QEMU without KVM from
 //! an initramfs whose `/init` is the test program `kernel` itself. Here are the
-//! lanes and the table; packages, image and machine are rooms of their own.
+//! lanes and the table; processors, packages, image and machine are rooms of
+//! their own.
 
+mod arch;
 mod image;
 mod machine;
 mod packages;
@@ -18,20 +20,56 @@ use anyhow::{Context, Result, bail};
 use crate::programs::{self, Program};
 use crate::say;
 use crate::toolchain::Toolchain;
+use arch::Arch;
+use image::Guest;
 use machine::Ran;
-use packages::Kernel;
+use packages::{Kernel, Series};
 
 pub(crate) use packages::mirror;
 
-/// Those a change has to hold on: long-term kernels, a real-time one, and the newest.
-pub(crate) const SERIES: [&str; 5] = ["6.1", "6.12", "6.12-rt", "6.18", "7"];
+/// Those a change has to hold on: long-term kernels, a real-time one, the newest,
+/// and two of another processor.
+pub(crate) const SERIES: [&str; 7] = [
+    "6.1",
+    "6.12",
+    "6.12-rt",
+    "6.18",
+    "7",
+    "6.1-arm64",
+    "7-arm64",
+];
 
-pub(crate) const NEEDED: [Program; 4] = [
-    ("qemu-system-x86_64", "qemu-system-x86", "boots the kernels"),
+const NEEDED: [Program; 3] = [
     ("xz", "xz-utils", "unpacks kernel modules"),
-    ("ss", "iproute2", "counts sockets independently of twtrace"),
+    ("readelf", "binutils", "says what libraries `ss` needs"),
     ("apt-get", "apt", "fetches and verifies Debian's kernels"),
 ];
+
+/// Fetches what these series' guests are made with and run by.
+pub(crate) fn install(toolchain: &Toolchain, series: &[&str]) -> Result<()> {
+    programs::install(&NEEDED)?;
+    for arch in archs(series) {
+        programs::install(arch.needed)?;
+        arch.install_std(toolchain)?;
+    }
+    Ok(())
+}
+
+fn require(toolchain: &Toolchain, series: &[&str]) -> Result<()> {
+    programs::require(&NEEDED)?;
+    for arch in archs(series) {
+        programs::require(arch.needed)?;
+        arch.require_std(toolchain)?;
+    }
+    Ok(())
+}
+
+/// Of the guests, each once.
+fn archs(series: &[&str]) -> impl Iterator<Item = &'static Arch> {
+    arch::ARCHS
+        .into_iter()
+        .filter(|arch| series.iter().any(|name| Series::of(name).arch == *arch))
+}
 
 /// A way to run a guest.
 #[derive(Debug)]
@@ -96,8 +134,7 @@ pub(crate) const LANES: [Lane; 2] = [
             NAMES,
             TERMINAL,
             ("bystander::stacks", STEERED),
-            ("churn::rps", STEERED),
-            ("churn::births", OTHER_LANE),
+            ("churn::", OTHER_LANE),
             ("loss::", OTHER_LANE),
             ("netns::", OTHER_LANE),
             ("owners::", OTHER_LANE),
@@ -137,20 +174,25 @@ pub(crate) fn vm(
     only: Option<&str>,
     jobs: Option<NonZero<usize>>,
 ) -> Result<()> {
-    programs::require(&NEEDED)?;
-    let toolchain = Toolchain::current()?;
-    let cache = cache()?;
     let series: Vec<&str> = if series.is_empty() {
         SERIES.to_vec()
     } else {
         series.iter().map(String::as_str).collect()
     };
-    let archive = packages::Archive::open(&cache)?;
-    let kernels = series
-        .iter()
-        .map(|series| archive.kernel(series))
-        .collect::<Result<Vec<_>>>()?;
-    let guest = image::Guest::build(&toolchain, &crate::target()?)?;
+    let toolchain = Toolchain::current()?;
+    require(&toolchain, &series)?;
+    let cache = cache()?;
+    let mut kernels = Vec::new();
+    let mut guests = Vec::new();
+    for arch in archs(&series) {
+        let archive = packages::Archive::open(&cache, arch)?;
+        for series in series.iter().map(|name| Series::of(name)) {
+            if series.arch == arch {
+                kernels.push(archive.kernel(&series)?);
+            }
+        }
+        guests.push(Guest::build(&toolchain, &crate::target()?, &archive)?);
+    }
 
     let lanes = LANES
         .iter()
@@ -158,6 +200,10 @@ pub(crate) fn vm(
     let mut boots = Vec::new();
     for lane in lanes.clone() {
         for kernel in &kernels {
+            let guest = guests
+                .iter()
+                .find(|guest| guest.arch == kernel.series.arch)
+                .context("this processor has no guest")?;
             boots.push(Boot {
                 kernel,
                 lane,
@@ -176,7 +222,7 @@ pub(crate) fn vm(
     rows.sort_by_key(|(kernel, ..)| kernels.iter().position(|k| std::ptr::eq(k, *kernel)));
 
     say(format_args!(
-        "\n{:<7} {:<22} {:<13} {:>6} {:>7} {:>6} {:>7} {:>7} {:>7}",
+        "\n{:<9} {:<22} {:<13} {:>6} {:>7} {:>6} {:>7} {:>7} {:>7}",
         "series",
         "package version",
         "lane",
@@ -189,8 +235,8 @@ pub(crate) fn vm(
     ))?;
     for (kernel, lane, ran) in &rows {
         say(format_args!(
-            "{:<7} {:<22} {:<13} {:>6.1} {:>7.1} {:>6.0} {:>7} {:>7} {:>7}",
-            kernel.series,
+            "{:<9} {:<22} {:<13} {:>6.1} {:>7.1} {:>6.0} {:>7} {:>7} {:>7}",
+            kernel.series.name,
             kernel.version,
             lane.name,
             ran.boot.as_secs_f64(),
@@ -209,7 +255,10 @@ pub(crate) fn vm(
     }
     for (kernel, lane, ran) in &rows {
         for test in &ran.skipped {
-            say(format_args!("  {}, {}: {test}", kernel.series, lane.name))?;
+            say(format_args!(
+                "  {}, {}: {test}",
+                kernel.series.name, lane.name
+            ))?;
         }
     }
     let mut amiss = 0;
@@ -217,13 +266,13 @@ pub(crate) fn vm(
         for test in &ran.failed {
             say(format_args!(
                 "FAILED on {}, {}: {test}",
-                kernel.series, lane.name
+                kernel.series.name, lane.name
             ))?;
         }
         if let Some(why) = &ran.broken {
             say(format_args!(
                 "BROKEN on {}, {}: {why}",
-                kernel.series, lane.name
+                kernel.series.name, lane.name
             ))?;
         }
         amiss += usize::from(!ran.failed.is_empty() || ran.broken.is_some());
@@ -232,7 +281,7 @@ pub(crate) fn vm(
         bail!(
             "{amiss} of {} runs failed; their consoles are in {}",
             rows.len(),
-            guest.folder().display()
+            image::folder(&crate::target()?).display()
         );
     }
     Ok(())

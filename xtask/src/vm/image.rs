@@ -13,28 +13,37 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::Lane;
-use super::packages::Kernel;
+use super::arch::Arch;
+use super::packages::{Archive, Kernel};
 use crate::command::{isolate, output};
 use crate::say;
 use crate::toolchain::{Toolchain, root};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// All but the modules, which are the kernel's.
 #[derive(Debug)]
 pub(crate) struct Guest {
+    pub(crate) arch: &'static Arch,
     archive: Cpio,
     folder: PathBuf,
 }
 
 impl Guest {
-    pub(crate) fn build(toolchain: &Toolchain, target: &Path) -> Result<Guest> {
-        say(format_args!("building the guest"))?;
+    pub(crate) fn build(toolchain: &Toolchain, target: &Path, packages: &Archive) -> Result<Guest> {
+        let arch = packages.arch;
+        say(format_args!("building the guest of {}", arch.name))?;
         let messages = output(
             isolate(&mut Command::new(&toolchain.cargo))
                 .env("RUSTFLAGS", "-C target-feature=+crt-static")
+                .env(arch.linker_variable(), arch.linker)
                 .args(["test", "--no-run", "--locked", "--package", "tracer"])
-                .args(["--test", "kernel", "--profile", "guest", "--target", TARGET])
+                .args([
+                    "--test",
+                    "kernel",
+                    "--profile",
+                    "guest",
+                    "--target",
+                    arch.target,
+                ])
                 .args(["--message-format", "json-render-diagnostics"])
                 .arg("--target-dir")
                 .arg(target)
@@ -54,27 +63,22 @@ impl Guest {
         }
         archive.file("init", &built("kernel")?)?;
         archive.file("bin/twtrace", &built("twtrace")?)?;
-        let ss = PathBuf::from(output(Command::new("which").arg("ss"))?.trim_end());
-        archive.file("bin/ss", &ss)?;
-        for library in libraries(&ss)? {
-            let inside = library
-                .strip_prefix("/")
-                .with_context(|| format!("{} is no absolute path", library.display()))?;
-            archive.file(&inside.to_string_lossy(), &library)?;
+        for file in with_libraries(&packages.ss()?, "bin/ss")? {
+            archive.file(&file.inside, &file.path)?;
         }
-        let folder = target.join("vm");
+        let folder = folder(target);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Guest { archive, folder })
-    }
-
-    /// Where initramfs images and consoles are written.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        Ok(Guest {
+            arch,
+            archive,
+            folder,
+        })
     }
 
     pub(crate) fn log(&self, kernel: &Kernel, lane: &Lane) -> PathBuf {
         let lane = lane.name.replace(' ', "-");
-        self.folder.join(format!("{}-{lane}.log", kernel.series))
+        self.folder
+            .join(format!("{}-{lane}.log", kernel.series.name))
     }
 
     /// Written for a kernel; where it is.
@@ -85,21 +89,75 @@ impl Guest {
             // The guest loads them by name, so the place goes first.
             archive.file(&format!("modules/{place}-{name}"), module)?;
         }
-        let path = self.folder.join(format!("initramfs-{}", kernel.series));
+        let path = self
+            .folder
+            .join(format!("initramfs-{}", kernel.series.name));
         fs::write(&path, archive.end())
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 }
 
-/// The shared libraries of a program, its loader included.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let text = output(Command::new("ldd").arg(program))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .map(PathBuf::from)
-        .collect())
+/// Where initramfs images and consoles are written.
+pub(crate) fn folder(target: &Path) -> PathBuf {
+    target.join("vm")
+}
+
+/// A file of a root that is not this machine's.
+struct InRoot {
+    /// In the guest.
+    inside: String,
+    path: PathBuf,
+}
+
+/// A program, the loader that it names, and the libraries that they need.
+fn with_libraries(root: &Path, program: &str) -> Result<Vec<InRoot>> {
+    let mut files = vec![InRoot {
+        inside: program.to_owned(),
+        path: root.join(program),
+    }];
+    let mut read = 0;
+    while let Some(file) = files.get(read) {
+        read += 1;
+        let said = output(
+            Command::new("readelf")
+                .args(["--wide", "--dynamic", "--program-headers"])
+                .arg(&file.path),
+        )?;
+        for line in said.lines() {
+            let needed = line
+                .split_once("Shared library: [")
+                .or_else(|| line.split_once("[Requesting program interpreter: "))
+                .and_then(|(_, rest)| rest.strip_suffix(']'));
+            let Some(needed) = needed else { continue };
+            let (folder, name) = needed.rsplit_once('/').unwrap_or(("", needed));
+            if files.iter().any(|known| known.path.ends_with(name)) {
+                continue;
+            }
+            let mut file = library(root, name)?;
+            if !folder.is_empty() {
+                // Where programs expect the loader there is a link, to the root.
+                file.inside = needed.trim_start_matches('/').to_owned();
+            }
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// In whichever folder it lies.
+fn library(root: &Path, name: &str) -> Result<InRoot> {
+    ["lib", "usr/lib"]
+        .into_iter()
+        .filter_map(|folder| fs::read_dir(root.join(folder)).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join(name)))
+        .find(|path| path.exists())
+        .and_then(|path| {
+            let inside = path.strip_prefix(root).ok()?.to_str()?.to_owned();
+            Some(InRoot { inside, path })
+        })
+        .with_context(|| format!("{} has no {name}", root.display()))
 }
 
 /// An archive in the format `newc`, which the kernel unpacks.

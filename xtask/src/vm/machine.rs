@@ -24,14 +24,9 @@ const SILENCE: Duration = Duration::from_secs(600);
 /// Mebibytes. The programs live in it too.
 const MEMORY: &str = "1536";
 
-/// Without what costs an emulated CPU most: 16-byte compare-and-exchange, which
-/// stops all others, and string instructions of byte after byte.
-const CPU: &str = "max,-cx16,-erms,-fsrm";
-
-/// Left out of each boot for what it costs: the kernel's tests of its ciphers, the
-/// clearing of memory twice, and cures for ills that an emulated CPU has not.
-const BOOT: &str = "console=ttyS0 quiet panic=-1 \
-                    cryptomgr.notests init_on_alloc=0 mitigations=off no_timer_check";
+/// Left out of each boot for what it costs: the kernel's tests of its ciphers, and
+/// the clearing of memory twice.
+const BOOT: &str = "quiet panic=-1 cryptomgr.notests init_on_alloc=0";
 
 /// What came of a boot.
 #[derive(Debug, Default)]
@@ -66,7 +61,7 @@ impl Drop for Running {
 )]
 pub(crate) fn run(boot: &Boot<'_>) -> Result<Ran> {
     let Boot { kernel, lane, .. } = boot;
-    say(format_args!("{} boots: {}", kernel.series, lane.name))?;
+    say(format_args!("{} boots: {}", kernel.series.name, lane.name))?;
     let start = Instant::now();
     let mut machine = Running(
         command(boot)
@@ -125,7 +120,7 @@ pub(crate) fn run(boot: &Boot<'_>) -> Result<Ran> {
     let _ = reader.join();
     say(format_args!(
         "{} is done: {}, {} passed, {} failed, {:.0} s",
-        kernel.series,
+        kernel.series.name,
         lane.name,
         ran.passed,
         ran.failed.len(),
@@ -152,7 +147,8 @@ fn command(boot: &Boot<'_>) -> Command {
         only,
         ..
     } = boot;
-    let mut words = format!("{BOOT} {} --", lane.boot);
+    let arch = kernel.series.arch;
+    let mut words = format!("{BOOT} {} {} --", arch.boot, lane.boot);
     words += &format!(" --color=never --test-threads={}", lane.threads);
     // One word each: the kernel hands on 32, and panics where there are more.
     for (test, _) in lane.skipped {
@@ -161,11 +157,12 @@ fn command(boot: &Boot<'_>) -> Command {
     if let Some(word) = only {
         words += &format!(" {word}");
     }
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new(arch.qemu);
     command
+        .args(arch.machine)
         // One thread: with one for each CPU the emulator may run an int3 that the
         // kernel has already taken back, from patching the call of a tracepoint.
-        .args(["-accel", "tcg,thread=single", "-cpu", CPU, "-m", MEMORY])
+        .args(["-accel", "tcg,thread=single", "-m", MEMORY])
         .args([
             "-nodefaults",
             "-display",

@@ -8,11 +8,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
+use super::arch::{AMD64, ARCHS, Arch};
 use crate::command::{output, run};
 use crate::say;
 
@@ -37,10 +38,22 @@ const FRESH: Duration = Duration::from_secs(12 * 60 * 60);
 /// What a guest may load, in the order of dependence.
 pub(crate) const MODULES: [&str; 4] = ["inet_diag", "tcp_diag", "tun", "veth"];
 
+/// Where the guests' `ss` comes from: its packages and those it needs.
+const SUITE_OF_SS: &str = "bookworm";
+
+/// Kernels of a kind: `6.12`, `6.12-rt`, `7-arm64`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Series {
+    /// As asked for.
+    pub(crate) name: String,
+    pub(crate) arch: &'static Arch,
+    number: String,
+    flavour: &'static str,
+}
+
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// As asked for: `5.10`, `7`.
-    pub(crate) series: String,
+    pub(crate) series: Series,
     /// Of the package.
     pub(crate) version: String,
     pub(crate) image: PathBuf,
@@ -48,9 +61,13 @@ pub(crate) struct Kernel {
     pub(crate) modules: Vec<PathBuf>,
 }
 
+/// Debian's packages for one processor.
 #[derive(Debug)]
 pub(crate) struct Archive {
+    pub(crate) arch: &'static Arch,
     cache: PathBuf,
+    /// Of apt.
+    state: PathBuf,
 }
 
 /// A package of a certain version.
@@ -60,26 +77,51 @@ struct Offer {
     version: String,
 }
 
+impl Series {
+    /// Without a flavour it is the kernel for the cloud, which is the smallest.
+    pub(crate) fn of(name: &str) -> Series {
+        let mut number = name;
+        let arch = ARCHS
+            .into_iter()
+            .find(|arch| {
+                let rest = number.strip_suffix(arch.name);
+                let rest = rest.and_then(|rest| rest.strip_suffix('-'));
+                number = rest.unwrap_or(number);
+                rest.is_some()
+            })
+            .unwrap_or(&AMD64);
+        let (number, flavour) = number
+            .strip_suffix("-rt")
+            .map_or((number, "cloud"), |number| (number, "rt"));
+        Series {
+            name: name.to_owned(),
+            arch,
+            number: number.to_owned(),
+            flavour,
+        }
+    }
+}
+
 impl Archive {
     /// Brings the indices up to date.
-    pub(crate) fn open(cache: &Path) -> Result<Archive> {
+    pub(crate) fn open(cache: &Path, arch: &'static Arch) -> Result<Archive> {
+        let state = cache.join("apt").join(arch.name);
         let archive = Archive {
+            arch,
             cache: cache.to_owned(),
+            state,
         };
-        for folder in [
-            "apt/lists/partial",
-            "apt/cache/archives/partial",
-            "apt/empty",
-            "packages",
-            "kernels",
-        ] {
-            let folder = cache.join(folder);
+        for folder in ["lists/partial", "cache/archives/partial", "empty"]
+            .map(|folder| archive.state.join(folder))
+            .into_iter()
+            .chain(["packages", "kernels", "ss"].map(|folder| cache.join(folder)))
+        {
             fs::create_dir_all(&folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        fs::write(cache.join("apt/status"), "")?;
-        fs::write(cache.join("apt/sources.list"), sources()?)?;
-        let stamp = cache.join("apt/updated");
+        fs::write(archive.state.join("status"), "")?;
+        fs::write(archive.state.join("sources.list"), sources()?)?;
+        let stamp = archive.state.join("updated");
         #[expect(clippy::disallowed_methods, reason = "the age of a file")]
         let fresh = fs::metadata(&stamp)
             .and_then(|meta| meta.modified())
@@ -89,7 +131,10 @@ impl Archive {
                     .is_ok_and(|age| age < FRESH)
             });
         if !fresh {
-            say(format_args!("fetching Debian's package indices"))?;
+            say(format_args!(
+                "fetching Debian's package indices of {}",
+                arch.name
+            ))?;
             // Fails if a single suite is gone; a series that is then nowhere to
             // be found says so itself.
             let updated = run(archive.apt("apt-get").args(["update", "--quiet=2"]));
@@ -102,7 +147,7 @@ impl Archive {
     }
 
     /// The newest kernel of a series, ready to boot.
-    pub(crate) fn kernel(&self, series: &str) -> Result<Kernel> {
+    pub(crate) fn kernel(&self, series: &Series) -> Result<Kernel> {
         let image = self.newest(series)?;
         let folder = self
             .cache
@@ -141,17 +186,20 @@ impl Archive {
             .cloned()
             .collect();
         Ok(Kernel {
-            series: series.to_owned(),
+            series: series.clone(),
             version: image.version,
             image: image_file.clone(),
             modules,
         })
     }
 
-    fn newest(&self, series: &str) -> Result<Offer> {
-        let (number, flavour) = flavour(series);
+    fn newest(&self, series: &Series) -> Result<Offer> {
+        let Series {
+            number, flavour, ..
+        } = series;
+        let arch = self.arch.name;
         let pattern = format!(
-            "^linux-(image|binary)-{}[.-].*-{flavour}-amd64$",
+            "^linux-(image|binary)-{}[.-].*-{flavour}-{arch}$",
             number.replace('.', r"\.")
         );
         let names = output(
@@ -168,7 +216,38 @@ impl Archive {
             output(self.apt("apt-cache").arg("madison").args(&names))?
         };
         newest(&offers, number)
-            .with_context(|| format!("no suite has a {flavour} kernel {number} on amd64"))
+            .with_context(|| format!("no suite has a {flavour} kernel {number} on {arch}"))
+    }
+
+    /// A root that holds `ss` and all it needs, and nothing of this machine.
+    pub(crate) fn ss(&self) -> Result<PathBuf> {
+        let root = self.cache.join("ss").join(self.arch.name);
+        if root.is_dir() {
+            return Ok(root);
+        }
+        say(format_args!("fetching ss for {}", self.arch.name))?;
+        // By the state of a machine on which nothing is installed.
+        run(self
+            .apt("apt-get")
+            .args(["install", "--yes", "--quiet=2", "--download-only"])
+            .arg("--no-install-recommends")
+            .arg(format!("--target-release={SUITE_OF_SS}"))
+            .arg("iproute2")
+            .stdout(Stdio::null()))?;
+        let scratch = self.cache.join("ss/unfinished");
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch)?;
+        }
+        let mut packages = Vec::new();
+        list(&self.state.join("cache/archives"), &mut packages)?;
+        for package in packages.iter().filter(|path| named(path).ends_with(".deb")) {
+            run(Command::new("dpkg-deb")
+                .arg("--extract")
+                .args([package, &scratch]))?;
+            fs::remove_file(package)?;
+        }
+        fs::rename(&scratch, &root).with_context(|| format!("cannot make {}", root.display()))?;
+        Ok(root)
     }
 
     /// Downloads a package, unless it is there, and takes out of it what a guest
@@ -225,11 +304,11 @@ impl Archive {
 
     /// An apt program that has nothing to do with the machine's own state.
     fn apt(&self, program: &str) -> Command {
-        let apt = self.cache.join("apt");
+        let apt = &self.state;
         let mut command = Command::new(program);
         // On the command line, which no file of the machine's overrules.
         for (key, value) in [
-            ("Dir::State", &*apt),
+            ("Dir::State", &**apt),
             ("Dir::State::lists", &apt.join("lists")),
             ("Dir::State::status", &apt.join("status")),
             ("Dir::Cache", &apt.join("cache")),
@@ -241,9 +320,10 @@ impl Archive {
             option.push(value);
             command.arg("-o").arg(option);
         }
+        for key in ["APT::Architecture", "APT::Architectures"] {
+            command.args(["-o", &format!("{key}={}", self.arch.name)]);
+        }
         for option in [
-            "APT::Architecture=amd64",
-            "APT::Architectures=amd64",
             "Acquire::Languages=none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
             "APT::Update::Post-Invoke-Success::=true",
@@ -258,14 +338,6 @@ impl Archive {
         }
         command
     }
-}
-
-/// `6.12-rt` is the real-time kernel of a series; else it is that for the cloud,
-/// which is the smallest.
-fn flavour(series: &str) -> (&str, &str) {
-    series
-        .strip_suffix("-rt")
-        .map_or((series, "cloud"), |number| (number, "rt"))
 }
 
 fn is_root() -> bool {
@@ -364,7 +436,27 @@ fn list(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::newest;
+    use super::{AMD64, Series, newest};
+    use crate::vm::arch::ARM64;
+
+    #[test]
+    fn a_series_names_its_processor_and_its_kind() {
+        for (name, arch, number, flavour) in [
+            ("6.1", &AMD64, "6.1", "cloud"),
+            ("6.12-rt", &AMD64, "6.12", "rt"),
+            ("7-arm64", &ARM64, "7", "cloud"),
+            ("6.12-rt-arm64", &ARM64, "6.12", "rt"),
+        ] {
+            let series = Series::of(name);
+            assert_eq!(series.name, name);
+            assert_eq!(series.arch, arch, "{name}");
+            assert_eq!(
+                (&*series.number, series.flavour),
+                (number, flavour),
+                "{name}"
+            );
+        }
+    }
 
     const MADISON: &str = "\
 linux-image-6.1.0-47-cloud-amd64 | 6.1.170-3 | http://mirror bookworm-security/main amd64 Packages
