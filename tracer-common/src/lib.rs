@@ -6,6 +6,7 @@
 //! ledger, no I/O.
 #![no_std]
 
+pub mod handled;
 pub mod layout;
 pub mod seat;
 pub mod state;

@@ -6,6 +6,7 @@
 //! because no two kernels agree on them.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 // `static` items here are maps and read-only data: their layout is the loader's.
 #![allow(non_upper_case_globals)]
 

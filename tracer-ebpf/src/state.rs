@@ -1,10 +1,14 @@
 //! Transitions of full sockets, from `inet_sock_set_state`.
 
+use core::arch::asm;
+
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_ktime_get_ns, generated::bpf_get_socket_cookie},
     programs::BtfTracePointContext,
 };
 use tracer_common::{
+    handled::Transition,
     state::State,
     wire::{Child, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
 };
@@ -15,7 +19,7 @@ use crate::{
         AF_INET6, Object, ends_matter, ends_wanted, family_wanted, layout, member, net_wanted,
         probe, put_v4,
     },
-    percpu::{Cpu, Transition, cpu},
+    percpu::{Cpu, cpu},
     process,
 };
 
@@ -56,10 +60,19 @@ pub fn second(ctx: &BtfTracePointContext) {
 
 #[inline(always)]
 fn which(ctx: &BtfTracePointContext) -> Transition {
+    let stack;
+    // The kernel keeps a tracepoint's arguments on its stack, at the same place for
+    // both programs. Of half an address the verifier knows that it is a number, which
+    // may be compared.
+    // SAFETY: one register is copied into another.
+    unsafe {
+        asm!("w0 = w1", in("r1") ctx.as_ptr(), lateout("w0") stack, options(pure, nomem, nostack));
+    }
     Transition {
         socket: ctx.arg(0),
-        from: ctx.arg(1),
-        to: ctx.arg(2),
+        stack,
+        from: ctx.arg::<u32>(1) as u8,
+        to: ctx.arg::<u32>(2) as u8,
     }
 }
 

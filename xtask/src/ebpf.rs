@@ -173,6 +173,8 @@ fn flags(toolchain: &Toolchain, tools: &Tools) -> Result<OsString> {
         "-Cdebuginfo=2".into(),
         joined("-Clinker=", tools.linker.as_os_str(), ""),
         "-Clink-arg=--btf".into(),
+        // With instructions on 32 bits, which every kernel knows that has the rest.
+        "-Ctarget-cpu=v3".into(),
     ];
     let root = root()
         .canonicalize()

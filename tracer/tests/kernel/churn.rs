@@ -10,6 +10,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::io::read;
 use rustix::net::sockopt;
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
@@ -193,8 +194,12 @@ fn orphans(connections: u64) -> Result<()> {
     for _ in 0..connections {
         let (client, server) = listener.connect(target)?;
         drop(client);
-        // Else a timer acknowledges the FIN, of all that wait in one softirq, which
-        // may interrupt anybody.
+        // Acknowledged once it is here: else a timer does it, for all that wait in
+        // one softirq, which may interrupt anybody.
+        ensure!(
+            read(&server, &mut [0; 1])? == 0,
+            "there was more than a FIN"
+        );
         sockopt::set_tcp_quickack(&server, true)?;
         servers.push_back(server);
         if servers.len() > WAITING {
