@@ -5,9 +5,10 @@
 //! the load and after it, so that neither its birth nor its end is measured.
 
 use std::io::{BufRead, Write};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Parser, ValueEnum};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -33,6 +34,9 @@ struct Cli {
     /// read says; speaks JSON, and ends with its input.
     #[arg(long, conflicts_with_all = ["connections", "netns"])]
     on_demand: bool,
+    /// Threads that share each such load.
+    #[arg(long, default_value_t = 1, requires = "on_demand")]
+    threads: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -61,7 +65,7 @@ fn main() -> Result<()> {
         ..Churn::default()
     };
     if cli.on_demand {
-        return on_demand(&load, &churn::namespace()?);
+        return on_demand(&load, cli.threads, &churn::namespace()?);
     }
     let done = match cli.netns {
         Where::Private => churn::namespace()?.run(|| load.run())??,
@@ -77,7 +81,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn on_demand(load: &Churn, netns: &Netns) -> Result<()> {
+fn on_demand(load: &Churn, threads: u64, netns: &Netns) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -86,25 +90,35 @@ fn on_demand(load: &Churn, netns: &Netns) -> Result<()> {
     )?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let connections = line
+        let connections: u64 = line
             .parse()
             .with_context(|| format!("{line:?} is no number of connections"))?;
         let load = Churn {
-            connections,
+            connections: connections / threads,
             ..*load
         };
-        let (done, cpu_s) = netns.run(|| -> Result<(Done, f64)> {
-            let before = thread_cpu_s();
-            let done = load.run()?;
-            Ok((done, thread_cpu_s() - before))
-        })??;
+        let one = || {
+            netns.run(|| -> Result<(Done, f64)> {
+                let before = thread_cpu_s();
+                let done = load.run()?;
+                Ok((done, thread_cpu_s() - before))
+            })?
+        };
+        let all = thread::scope(|scope| {
+            let loads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+            loads
+                .into_iter()
+                .map(|load| load.join().map_err(|_| anyhow!("a load panicked"))?)
+                .collect::<Result<Vec<_>>>()
+        })?;
+        let elapsed = all.iter().map(|(done, _)| done.elapsed).max();
         writeln!(
             out,
             "{}",
             json!({
-                "connections": done.connections,
-                "elapsed_s": done.elapsed.as_secs_f64(),
-                "cpu_s": cpu_s,
+                "connections": all.iter().map(|(done, _)| done.connections).sum::<u64>(),
+                "elapsed_s": elapsed.unwrap_or_default().as_secs_f64(),
+                "cpu_s": all.iter().map(|(_, cpu_s)| cpu_s).sum::<f64>(),
             })
         )?;
     }

@@ -61,7 +61,7 @@ pub(crate) struct Built {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Measured {
     pub(crate) per_second: f64,
-    /// CPU of the loading thread for one connection.
+    /// CPU of its loading thread for one connection.
     pub(crate) load_cpu_us: f64,
     /// Share of the machine that neither load nor tracer took.
     pub(crate) others: f64,
@@ -92,16 +92,27 @@ pub(crate) struct Program {
     pub(crate) run_time_ns: u64,
 }
 
+/// What is made beside a tracer, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) connections: u64,
+    /// Threads that make them, side by side.
+    pub(crate) threads: u64,
+}
+
 /// Measures `mode` once. Run times of the programs are counted only if asked
 /// for: that counting slows every run.
-pub(crate) fn measure(
-    built: &Built,
-    mode: &Mode,
-    connections: u64,
-    run_times: bool,
-) -> Result<Measured> {
+pub(crate) fn measure(built: &Built, mode: &Mode, load: Load, run_times: bool) -> Result<Measured> {
+    let Load {
+        connections,
+        threads,
+    } = load;
     calm()?;
-    let mut load = Process::talking(Command::new(&built.churn).arg("--on-demand"))?;
+    let mut load = Process::talking(
+        Command::new(&built.churn)
+            .arg("--on-demand")
+            .args(["--threads", &threads.to_string()]),
+    )?;
     let place = load.line()?;
     let netns = PathBuf::from(
         place["netns"]

@@ -69,6 +69,40 @@ pub(crate) fn paired_ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
     })
 }
 
+/// The quotient of the means of pairs, and its 95 % interval by Fieller's theorem
+/// (1954). `None` below two pairs, or where the divisor is not surely positive.
+pub(crate) fn paired_quotient(pairs: &[(f64, f64)]) -> Option<Ratio> {
+    if pairs.len() < 2 {
+        return None;
+    }
+    let n = pairs.len() as f64;
+    let mean = |value: fn(&(f64, f64)) -> f64| pairs.iter().map(value).sum::<f64>() / n;
+    let (mean_a, mean_b) = (mean(|pair| pair.0), mean(|pair| pair.1));
+    // Variances and the covariance of the means.
+    let (mut aa, mut ab, mut bb) = (0.0, 0.0, 0.0);
+    for (a, b) in pairs.iter().map(|(a, b)| (a - mean_a, b - mean_b)) {
+        aa += a * a / (n - 1.0) / n;
+        ab += a * b / (n - 1.0) / n;
+        bb += b * b / (n - 1.0) / n;
+    }
+    let t = t_975(pairs.len() - 1);
+    // The bounds are the roots of (a - r b)^2 = t^2 var(a - r b).
+    let (square, half, constant) = (
+        mean_b.powi(2) - t.powi(2) * bb,
+        mean_a * mean_b - t.powi(2) * ab,
+        mean_a.powi(2) - t.powi(2) * aa,
+    );
+    if square <= 0.0 || mean_b <= 0.0 {
+        return None;
+    }
+    let reach = (half.powi(2) - square * constant).max(0.0).sqrt();
+    Some(Ratio {
+        estimate: mean_a / mean_b,
+        low: (half - reach) / square,
+        high: (half + reach) / square,
+    })
+}
+
 /// The 97.5 % quantile of Student's t: tabled to 10 degrees of freedom, beyond
 /// by the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5), which is
 /// right to a thousandth there.
@@ -109,6 +143,29 @@ mod tests {
         let mut again = Lot::new(7);
         assert_eq!(again.order(3), orders[0]);
         assert_eq!(again.order(3), orders[1]);
+    }
+
+    #[test]
+    fn a_quotient_of_means_has_the_interval_of_both() {
+        // A divisor that is known leaves the interval of the mean: 4 ± 4.303 / √3.
+        let known = paired_quotient(&[(3.0, 2.0), (4.0, 2.0), (5.0, 2.0)]).expect("an interval");
+        let reach = 4.303 / 3_f64.sqrt() / 2.0;
+        for (is, should) in [
+            (known.estimate, 2.0),
+            (known.low, 2.0 - reach),
+            (known.high, 2.0 + reach),
+        ] {
+            assert!((is - should).abs() < 1e-3, "{is} should be {should}");
+        }
+        // What moves both alike moves no quotient.
+        let alike = paired_quotient(&[(2.0, 1.0), (4.0, 2.0), (3.0, 1.5)]).expect("an interval");
+        assert!((alike.low - 2.0).abs() < 1e-6 && (alike.high - 2.0).abs() < 1e-6);
+        // Nothing to divide by.
+        assert_eq!(
+            paired_quotient(&[(1.0, -1.0), (1.0, 1.0), (1.0, 0.1)]),
+            None
+        );
+        assert_eq!(paired_quotient(&[(1.0, 1.0)]), None);
     }
 
     #[test]

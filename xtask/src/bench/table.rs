@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::measure::{Measured, Mode, Program};
-use super::statistics::{Ratio, median, paired_ratio};
+use super::statistics::{Ratio, median, paired_quotient, paired_ratio};
 
 /// All measurements of one mode, in the order of the rounds.
 #[derive(Clone, Debug)]
@@ -27,6 +27,24 @@ impl Row {
     /// want the CPUs do not move this, but neither does a tracer's reader.
     fn kept_by_cpu(&self, base: &Row) -> Option<Ratio> {
         self.ratio(base, |measured| 1.0 / measured.load_cpu_us)
+    }
+
+    /// What a connection costs its own thread beyond `base`, as a multiple of what
+    /// `floor` costs it.
+    pub(crate) fn times(&self, floor: &Row, base: &Row) -> Option<Ratio> {
+        let rounds = self
+            .measured
+            .iter()
+            .zip(&floor.measured)
+            .zip(&base.measured);
+        paired_quotient(
+            &rounds
+                .map(|((with, floor), without)| {
+                    let beyond = |one: &Measured| one.load_cpu_us - without.load_cpu_us;
+                    (beyond(with), beyond(floor))
+                })
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn ratio(&self, base: &Row, value: impl Fn(&Measured) -> f64) -> Option<Ratio> {
@@ -64,12 +82,13 @@ impl Row {
 /// The load with each mode beside it; the first row is the one without any.
 pub(crate) fn rates(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| beside the load | connections/s | kept (95 % interval) | kept, by the load's CPU | user s/million | system s/million | peak RSS, MiB | lost |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        "| beside the load | connections/s | kept (95 % interval) | kept, by the load's CPU | cost, empty programs being 1 | user s/million | system s/million | peak RSS, MiB | lost |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     let Some(base) = rows.first() else {
         return table;
     };
+    let floor = rows.iter().find(|row| row.mode == Mode::Floor);
     for (i, row) in rows.iter().enumerate() {
         let other = (i > 0).then_some(row);
         let cells = [
@@ -77,6 +96,7 @@ pub(crate) fn rates(rows: &[Row]) -> String {
             number(row.median(|measured| measured.per_second), 0),
             ratio(other.and_then(|row| row.kept(base))),
             ratio(other.and_then(|row| row.kept_by_cpu(base))),
+            times(floor.and_then(|floor| other?.times(floor, base))),
             number(row.per_million(|cpu| cpu.user), 3),
             number(row.per_million(|cpu| cpu.system), 3),
             number(row.peak_mib(), 1),
@@ -132,6 +152,15 @@ fn ratio(ratio: Option<Ratio>) -> String {
     })
 }
 
+fn times(times: Option<Ratio>) -> String {
+    times.map_or("–".to_owned(), |times| {
+        format!(
+            "{:.2} ({:.2} to {:.2})",
+            times.estimate, times.low, times.high
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::measure::Tracer;
@@ -175,6 +204,7 @@ mod tests {
         };
         let rows = [
             row(Mode::None, &[20_000.0, 21_000.0, 25_000.0], None),
+            row(Mode::Floor, &[19_600.0, 20_580.0, 24_500.0], None),
             row(Mode::Live, &[19_000.0, 19_950.0, 23_750.0], Some(&tracer())),
             row(
                 Mode::Peer("a | b".to_owned()),
@@ -187,9 +217,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "| no tracer | 21000 | – | – | – | – | – | – |",
-                "| `twtrace live --json` | 19950 | 95.0 % (95.0 to 95.0) | 95.0 % (95.0 to 95.0) | 0.200 | 0.100 | 10.0 | 6 |",
-                "| `a \\| b` | 10500 | 50.0 % (50.0 to 50.0) | 50.0 % (50.0 to 50.0) | 0.200 | 0.100 | 10.0 | – |",
+                "| no tracer | 21000 | – | – | – | – | – | – | – |",
+                "| empty programs on the same hooks | 20580 | 98.0 % (98.0 to 98.0) | 98.0 % (98.0 to 98.0) | 1.00 (1.00 to 1.00) | – | – | – | – |",
+                "| `twtrace live --json` | 19950 | 95.0 % (95.0 to 95.0) | 95.0 % (95.0 to 95.0) | 2.58 (2.58 to 2.58) | 0.200 | 0.100 | 10.0 | 6 |",
+                "| `a \\| b` | 10500 | 50.0 % (50.0 to 50.0) | 50.0 % (50.0 to 50.0) | 49.00 (49.00 to 49.00) | 0.200 | 0.100 | 10.0 | – |",
             ]
         );
     }
