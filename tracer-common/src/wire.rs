@@ -325,8 +325,9 @@ pub struct Sweep {
 pub struct Losses {
     /// Records for which the ring had no room.
     pub ring: u64,
-    /// SYN-ACKs that were sent again, or given up: expiries of half-open requests.
-    pub requests_expired: u64,
+    /// Expiries of half-open requests: the SYN-ACK is sent again, or the request
+    /// given up.
+    pub syn_ack_timeouts: u64,
     /// Events that the second program handled because the first was busy.
     pub rescued: u64,
 }

@@ -73,7 +73,7 @@ pub fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
         minisocket::expire(timer);
     } else if is_of_request(timer) && request_wanted(timer) {
         // Once a second and request at the most: cheap enough to be counted here.
-        emit::lost(|losses| losses.requests_expired += 1);
+        emit::lost(|losses| losses.syn_ack_timeouts += 1);
     }
     0
 }

@@ -324,10 +324,10 @@ impl Tracer {
         Ok((Moment(sweep.time_ns), sweep.jiffies as u32))
     }
 
-    /// How often a SYN-ACK was sent again, or a half-open request given up, since
-    /// the attach.
-    pub fn requests_expired(&self) -> Result<u64> {
-        Ok(self.losses()?.iter().map(|cpu| cpu.requests_expired).sum())
+    /// How often the timer of a half-open request ran out since the attach: the
+    /// SYN-ACK is then sent again, or the request given up.
+    pub fn syn_ack_timeouts(&self) -> Result<u64> {
+        Ok(self.losses()?.iter().map(|cpu| cpu.syn_ack_timeouts).sum())
     }
 
     /// What has been lost since the attach, as near as counters that are read one

@@ -235,6 +235,8 @@ pub enum Event {
     },
     /// Half-open requests of a namespace, as its listeners count them now.
     HalfOpen { netns: Netns, now: u64 },
+    /// How often the timer of a half-open request ran out since the attach.
+    SynAckTimeouts(u64),
     /// What a namespace is like.
     Namespace { netns: Netns, facts: NamespaceFacts },
     /// The kernel's own counters.

@@ -38,6 +38,9 @@ pub struct Snapshot {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_without_port: Option<WithoutPort>,
     pub connect_latency_s: Distribution,
+    /// How often no ACK came in time for a SYN-ACK: it was sent again, or the
+    /// half-open request given up.
+    pub syn_ack_timeouts: u64,
     pub time_wait: TimeWait,
     pub fin_wait2_orphan: FinWait2Orphan,
     /// Time spent in each other state, of the sockets that left it; states

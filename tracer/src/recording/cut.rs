@@ -38,6 +38,7 @@ pub struct Cutter {
     orphans: Orphans,
     /// TIME_WAITs entered in each namespace.
     namespaces: BTreeMap<u32, u64>,
+    syn_ack_timeouts: u64,
     lost: Lost,
     resyncs: u64,
 }
@@ -88,6 +89,7 @@ impl Cutter {
             ports: snapshot.ports.iter().take(PORTS).map(rounded).collect(),
             namespaces: self.namespaces(&snapshot.namespaces),
             kernel: None,
+            syn_ack_timeouts: difference(snapshot.syn_ack_timeouts, self.syn_ack_timeouts),
             lost: snapshot.lost.since(&self.lost),
             resyncs: difference(snapshot.resyncs, self.resyncs),
             exactness: snapshot.exactness,
@@ -97,6 +99,7 @@ impl Cutter {
         self.states = snapshot.states;
         self.closes = snapshot.closes;
         self.failures = snapshot.connect_failures;
+        self.syn_ack_timeouts = snapshot.syn_ack_timeouts;
         self.lost = snapshot.lost;
         self.resyncs = snapshot.resyncs;
         frame

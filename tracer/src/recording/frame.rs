@@ -42,9 +42,16 @@ pub struct Frame {
     /// Absent in the first frame: there is nothing to count from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Kernel>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub syn_ack_timeouts: i64,
     pub lost: Lost<i64>,
     pub resyncs: i64,
     pub exactness: Exactness,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,6 +79,7 @@ impl Gate {
             ports,
             namespaces,
             kernel,
+            syn_ack_timeouts,
             lost,
             resyncs,
             exactness: _,
@@ -168,6 +169,7 @@ impl Gate {
             SOCKETS.number(format_args!("kernel.minisockets"), kernel.minisockets)?;
             SOCKETS.number(format_args!("kernel.full_sockets"), kernel.full_sockets)?;
         }
+        self.moved(format_args!("syn_ack_timeouts"), *syn_ack_timeouts)?;
         self.all_moved("lost", lost.named())?;
         self.moved(format_args!("resyncs"), *resyncs)
     }

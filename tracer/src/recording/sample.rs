@@ -27,6 +27,7 @@ pub(crate) fn quiet(seq: u64) -> Frame {
         ports: Vec::new(),
         namespaces: Vec::new(),
         kernel: None,
+        syn_ack_timeouts: 0,
         lost: Lost::default(),
         resyncs: 0,
         exactness: Exactness::Exact,

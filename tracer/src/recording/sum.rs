@@ -38,6 +38,7 @@ pub struct Sum {
     pub orphans: Orphans,
     /// What the kernel counted, by its names.
     pub kernel: BTreeMap<String, u64>,
+    pub syn_ack_timeouts: i64,
     pub lost: Lost<i64>,
     pub resyncs: i64,
     /// The newest frame.
@@ -117,6 +118,7 @@ impl Sum {
                 None => drop(self.kernel.insert(name.clone(), *n)),
             }
         }
+        self.syn_ack_timeouts += frame.syn_ack_timeouts;
         self.lost.add(&frame.lost);
         self.resyncs += frame.resyncs;
         self.last = Some(Box::new(frame.clone()));
@@ -191,6 +193,7 @@ impl Sum {
             closes: self.closes.total(),
             connect_failures: self.connect_failures.total(),
             connect_latency_s: self.connect_latency.distribution(),
+            syn_ack_timeouts: unsigned(self.syn_ack_timeouts),
             time_wait: self.time_wait(&states, last),
             fin_wait2_orphan: snapshot::FinWait2Orphan {
                 now: last.fin_wait2_orphan.now,

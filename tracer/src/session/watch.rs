@@ -155,6 +155,8 @@ impl Watch {
             self.last_lost = lost;
         }
         ledger.apply(&Event::Lost(lost), tell);
+        let timeouts = tracer.syn_ack_timeouts()?;
+        ledger.apply(&Event::SynAckTimeouts(timeouts), tell);
         for answer in &answers {
             ledger.apply(answer, tell);
         }

@@ -248,6 +248,7 @@ pub(crate) fn busy() -> Snapshot {
             name: None,
             states: counts([(0, 0, 0); 10]),
         }],
+        syn_ack_timeouts: 12,
         lost: Lost::default(),
         resyncs: 0,
         exactness: Exactness::Exact,

@@ -43,7 +43,15 @@ pub(crate) fn retransmitted_and_given_up() -> Outcome {
         sent_again == NEVER_ANSWERED * RETRIES + 1,
         "{sent_again} SYN-ACKs were sent again"
     );
-    allowance::check_in_company(&stage.live.last()?, FEW)?;
+    let last = stage.live.last()?;
+    allowance::check_in_company(&last, FEW)?;
+    // Whoever is given up has its last timer run out without another SYN-ACK.
+    let timeouts = count(&last, &["syn_ack_timeouts"]);
+    ensure!(
+        timeouts == sent_again + NEVER_ANSWERED,
+        "{sent_again} SYN-ACKs were sent again, {NEVER_ANSWERED} requests given up, \
+         {timeouts} timeouts seen"
+    );
     Ok(Verdict::Held)
 }
 

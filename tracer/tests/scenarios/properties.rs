@@ -114,6 +114,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             |(socket, at, state, timer_expires, tuple)| Event::Seed(Seed { socket, at, state, timer_expires, tuple })
         ),
         1 => (0_u32..3, 0_u64..50).prop_map(|(netns, now)| Event::HalfOpen { netns: Netns(netns), now }),
+        1 => counted(9).prop_map(Event::SynAckTimeouts),
         1 => (counted(9), counted(9)).prop_map(|(ring, recursion)| Event::Lost(Lost { ring, recursion })),
         1 => (0_u32..4, any::<bool>())
             .prop_map(|(pid, kernel_thread)| Event::Process { pid, comm: [pid as u8; 16], cgroup: 1, kernel_thread }),

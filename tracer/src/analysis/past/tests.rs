@@ -84,6 +84,7 @@ fn frame(seq: u64, from_s: f64, elapsed_s: f64, rate: f64, life_s: f64) -> Frame
         ports: Vec::new(),
         namespaces: Vec::new(),
         kernel: Some(kernel),
+        syn_ack_timeouts: 0,
         lost: Lost::default(),
         resyncs: 0,
         exactness: Exactness::Exact,

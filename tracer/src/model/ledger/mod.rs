@@ -136,6 +136,7 @@ pub struct Ledger {
     /// The initial seed is done.
     seeded: bool,
     resyncs: u64,
+    syn_ack_timeouts: u64,
     lost: Lost,
     doubts: Doubts,
 }
@@ -164,6 +165,7 @@ impl Ledger {
             settle_after: u64::MAX,
             seeded: false,
             resyncs: 0,
+            syn_ack_timeouts: 0,
             lost: Lost::default(),
             doubts: Doubts::default(),
             clock,
@@ -264,6 +266,9 @@ impl Ledger {
                 netns,
                 ref counters,
             } => self.counters(netns, counters),
+            Event::SynAckTimeouts(total) => {
+                self.syn_ack_timeouts = self.syn_ack_timeouts.max(total);
+            }
             Event::Lost(lost) => self.lost.rise_to(lost),
         }
     }

@@ -85,6 +85,7 @@ impl Ledger {
                 ago_s: frame.at.since(at).as_secs_f64(),
             }),
             connect_latency_s: self.tally.connect_latency.distribution(),
+            syn_ack_timeouts: self.syn_ack_timeouts,
             time_wait: self.time_wait(&states, frame.at, frame.elapsed_s),
             fin_wait2_orphan: self.fin_wait2_orphan(),
             in_state_s: ORDER

@@ -21,6 +21,11 @@ pub(super) fn blocks(snapshot: &Snapshot, width: usize) -> Vec<Block> {
     }
     say("Closes", &closes(snapshot));
     say("Connects", &connects(snapshot));
+    if snapshot.syn_ack_timeouts > 0 {
+        let timeouts = counted(snapshot.syn_ack_timeouts, "SYN-ACK", "SYN-ACKs");
+        let text = format!("{timeouts} had no ACK in time: sent again, or given up");
+        say("Half-open", &text);
+    }
     if let Some(text) = both_ends(snapshot) {
         say("Note", text);
     }
