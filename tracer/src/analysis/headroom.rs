@@ -192,6 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn of_the_time_waits_those_of_the_reuse_delay_cannot_be_taken_yet() {
+        let to = Destination {
+            netns: 1,
+            local: [10, 0, 0, 2].into(),
+            remote: [10, 0, 0, 9].into(),
+            remote_port: 443,
+            used: 900,
+            time_wait: 800,
+            usable: 1_000,
+            connects_per_s: 100.0,
+            limit_per_s: 400.0,
+            exhausted_in_s: None,
+        };
+        let reused = NamespaceFacts {
+            tw_reuse_delay: Duration::from_millis(2_500),
+            ..facts(1)
+        };
+        assert_eq!(Ports::of(&to, Some(&reused)).reusable, 550);
+        assert_eq!(Ports::of(&to, None).reusable, 0);
+    }
+
+    #[test]
     fn a_rate_that_the_limit_bears_does_not_fill_it() {
         let earlier = counters(10, Some(1_000), 500);
         let bears = Buckets::of(7_000, Some(&earlier), &counters(12, Some(1_200), 690), 61.0);

@@ -241,3 +241,12 @@ fn what_nobody_was_seen_at_is_a_gap_wherever_it_lies() {
     let tail = [seen, seen, nobody, age(50, 50, 0.25)];
     near(sums(&tail).median_s(S, HALF).unwrap(), 1.0 + 0.5 * 0.5);
 }
+
+#[test]
+fn a_thin_age_stands_alone_from_thirty_deaths_on() {
+    // All that come through the first age die at once in the second.
+    let with = |last: u64| sums(&[age(200, 200 - last, 0.2), age(last, last, 0.01)]);
+    near(with(30).median_s(2 * S, HALF).unwrap(), 0.5 * 0.5 / 0.85);
+    // Of fewer both ages are one, of a second, in which all die.
+    near(with(29).median_s(2 * S, HALF).unwrap(), 0.5);
+}
