@@ -65,7 +65,8 @@ fn real_time(probe: &Probe) -> Check {
     } else {
         (
             Verdict::Degraded,
-            "this is a real-time kernel (PREEMPT_RT), on which twtrace is not tested".to_owned(),
+            "this is a real-time kernel (PREEMPT_RT), of which twtrace is tested on 6.12 alone"
+                .to_owned(),
         )
     };
     let remedy = match verdict {

@@ -120,7 +120,7 @@ fn another_clock_is_reckoned_with_if_it_is_told() {
 }
 
 #[test]
-fn a_real_time_kernel_is_refused_or_said_to_be_untested() {
+fn a_real_time_kernel_is_refused_or_said_to_be_hardly_tested() {
     let on = |kernel: &str| Probe {
         kernel: kernel.into(),
         realtime: true,
