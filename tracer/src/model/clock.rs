@@ -205,4 +205,13 @@ mod tests {
         }
         assert_eq!(clock.measured_nominal_s(), Some(60.0));
     }
+
+    #[test]
+    fn another_2msl_is_believed_once_it_was_seen() {
+        let mut clock = clock(250);
+        assert!((clock.nominal_s() - 60.0).abs() < 1e-9);
+        clock.saw_timeout(30 * 250);
+        assert!((clock.nominal_s() - 30.0).abs() < 1e-9);
+        assert_eq!(clock.measured_nominal_s(), Some(30.0));
+    }
 }
