@@ -197,8 +197,9 @@ pub(crate) fn what_is_held_outside_is_counted() -> Outcome {
     })?;
     let seen = truth::now_in(&snapshot, held_outside.inode());
     let ss = truth::ss(&held_outside)?;
+    // Where both ends of a connection close at once, both wait.
     ensure!(
-        seen == ss && seen["TIME_WAIT"] == all,
+        seen == ss && seen["TIME_WAIT"] >= all,
         "{seen:?} where ss has {ss:?}: {snapshot:#}"
     );
     live.stop()?;
