@@ -410,6 +410,20 @@ fn an_unseen_step_is_mended_and_told() {
 }
 
 #[test]
+fn a_namespace_of_half_open_requests_alone_is_remembered() {
+    run("
+        0.0 half-open now=2
+        # Longer than one that is empty would be.
+        400 pass
+        = states.SYN_RECV.now 2
+        400 half-open now=1
+        401 pass
+        = states.SYN_RECV.now 1
+        = states.SYN_RECV.left 1
+    ");
+}
+
+#[test]
 fn half_open_requests_are_a_gauge_inside_syn_recv() {
     run("
         0.0 begin
