@@ -66,7 +66,7 @@ fn which(ctx: &BtfTracePointContext) -> Transition {
     // may be compared.
     // SAFETY: one register is copied into another.
     unsafe {
-        asm!("w0 = w1", in("r1") ctx.as_ptr(), lateout("w0") stack, options(pure, nomem, nostack));
+        asm!("w0 = w1", in("r1") ctx.as_ptr() as u64, lateout("w0") stack, options(pure, nomem, nostack));
     }
     Transition {
         socket: ctx.arg(0),
