@@ -140,7 +140,11 @@ fn pair(door: &TcpListener, from: SocketAddr) -> Result<(TcpStream, TcpStream)> 
 
 /// A connect that is refused, of a socket that would not wait in FIN_WAIT2.
 fn refused(to: SocketAddr) -> Result<Known> {
-    let socket = socket_on((to.ip(), 0).into())?;
+    // From the port that it connects to a socket would be connected to itself.
+    let mut socket = socket_on((to.ip(), 0).into())?;
+    while socket.local_addr()?.port() == to.port() {
+        socket = socket_on((to.ip(), 0).into())?;
+    }
     set_tcp_option(&socket, libc::TCP_LINGER2, -1)?;
     let known = Known {
         local: socket.local_addr()?,
