@@ -19,7 +19,7 @@ pub struct Transition {
     pub to: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 struct Mark {
     /// 0: none, or taken.
@@ -32,7 +32,7 @@ struct Mark {
 }
 
 /// Of one CPU.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct Handled {
     marks: [Mark; PLACES],
@@ -48,17 +48,6 @@ const PLACES: usize = 4;
 const DEPTH: u32 = 8 << 10;
 
 impl Handled {
-    pub const EMPTY: Handled = Handled {
-        marks: [Mark {
-            socket: 0,
-            stack: 0,
-            from: 0,
-            to: 0,
-            number: 0,
-        }; PLACES],
-        last: 0,
-    };
-
     /// The first program takes this one on.
     #[inline(always)]
     pub fn push(&mut self, transition: Transition) {
@@ -164,31 +153,31 @@ mod tests {
         to: 4,
     };
 
+    const INSIDE: Transition = Transition {
+        socket: 8,
+        stack: SOFTIRQ,
+        ..STEP
+    };
+
+    /// [`INSIDE`] came between the two programs on [`STEP`].
+    fn interrupted() -> Handled {
+        let mut handled = Handled::default();
+        handled.push(STEP);
+        handled.push(INSIDE);
+        handled
+    }
+
     #[test]
     fn what_interrupted_a_step_is_forgotten_with_it() {
-        let inside = Transition {
-            socket: 8,
-            stack: SOFTIRQ,
-            ..STEP
-        };
-        let mut handled = Handled::EMPTY;
-        handled.push(STEP);
-        handled.push(inside);
+        let mut handled = interrupted();
         assert!(handled.take(STEP));
-        assert!(!handled.take(inside) && !handled.take(STEP));
+        assert!(!handled.take(INSIDE) && !handled.take(STEP));
     }
 
     #[test]
     fn a_step_that_was_interrupted_is_still_known() {
-        let inside = Transition {
-            socket: 8,
-            stack: SOFTIRQ,
-            ..STEP
-        };
-        let mut handled = Handled::EMPTY;
-        handled.push(STEP);
-        handled.push(inside);
-        assert!(handled.take(inside));
+        let mut handled = interrupted();
+        assert!(handled.take(INSIDE));
         for differs in [
             Transition { socket: 9, ..STEP },
             Transition {
@@ -302,7 +291,7 @@ mod tests {
         #[test]
         fn every_transition_is_taken_on_once(tasks in tasks()) {
             let mut cpu = Cpu {
-                handled: Handled::EMPTY,
+                handled: Handled::default(),
                 first_runs: false,
                 second_runs: false,
                 sockets: 0,

@@ -80,16 +80,12 @@ struct Offer {
 impl Series {
     /// Without a flavour it is the kernel for the cloud, which is the smallest.
     pub(crate) fn of(name: &str) -> Series {
-        let mut number = name;
-        let arch = ARCHS
+        let with_arch =
+            |arch: &'static Arch| Some((name.strip_suffix(arch.name)?.strip_suffix('-')?, arch));
+        let (number, arch) = ARCHS
             .into_iter()
-            .find(|arch| {
-                let rest = number.strip_suffix(arch.name);
-                let rest = rest.and_then(|rest| rest.strip_suffix('-'));
-                number = rest.unwrap_or(number);
-                rest.is_some()
-            })
-            .unwrap_or(&AMD64);
+            .find_map(with_arch)
+            .unwrap_or((name, &AMD64));
         let (number, flavour) = number
             .strip_suffix("-rt")
             .map_or((number, "cloud"), |number| (number, "rt"));
