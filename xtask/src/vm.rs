@@ -47,21 +47,18 @@ const NEEDED: [Program; 3] = [
 
 /// Fetches what these series' guests are made with and run by.
 pub(crate) fn install(toolchain: &Toolchain, series: &[&str]) -> Result<()> {
-    programs::install(&NEEDED)?;
-    for arch in archs(series) {
-        programs::install(arch.needed)?;
-        arch.install_std(toolchain)?;
-    }
-    Ok(())
+    programs::install(&needed(series))?;
+    archs(series).try_for_each(|arch| arch.install_std(toolchain))
 }
 
 fn require(toolchain: &Toolchain, series: &[&str]) -> Result<()> {
-    programs::require(&NEEDED)?;
-    for arch in archs(series) {
-        programs::require(arch.needed)?;
-        arch.require_std(toolchain)?;
-    }
-    Ok(())
+    programs::require(&needed(series))?;
+    archs(series).try_for_each(|arch| arch.require_std(toolchain))
+}
+
+fn needed(series: &[&str]) -> Vec<Program> {
+    let of_archs = archs(series).flat_map(|arch| arch.needed);
+    NEEDED.iter().chain(of_archs).copied().collect()
 }
 
 /// Of the guests, each once.

@@ -324,15 +324,15 @@ impl Tracer {
         Ok((Moment(sweep.time_ns), sweep.jiffies as u32))
     }
 
-    /// How often the timer of a half-open request ran out since the attach: the
-    /// SYN-ACK is then sent again, or the request given up.
-    pub fn syn_ack_timeouts(&self) -> Result<u64> {
-        Ok(self.losses()?.iter().map(|cpu| cpu.syn_ack_timeouts).sum())
-    }
-
     /// What has been lost since the attach, as near as counters that are read one
     /// after the other tell.
     pub fn lost(&self) -> Result<Lost> {
+        Ok(self.counted()?.0)
+    }
+
+    /// The same, and how often the timer of a half-open request ran out: the SYN-ACK
+    /// is then sent again, or the request given up.
+    pub(crate) fn counted(&self) -> Result<(Lost, u64)> {
         // Skips first: what is rescued meanwhile must not look lost.
         let mut skipped = 0;
         for (_, file) in &self.statistics {
@@ -340,10 +340,11 @@ impl Tracer {
         }
         let cpus = self.losses()?;
         let sum = |pick: fn(&Losses) -> u64| cpus.iter().map(pick).sum::<u64>();
-        Ok(Lost {
+        let lost = Lost {
             ring: sum(|losses| losses.ring) + self.ring.malformed() + self.malformed,
             recursion: skipped.saturating_sub(sum(|losses| losses.rescued)),
-        })
+        };
+        Ok((lost, sum(|losses| losses.syn_ack_timeouts)))
     }
 
     /// Transitions since the attach that the kernel skipped the first program

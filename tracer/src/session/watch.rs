@@ -149,13 +149,12 @@ impl Watch {
         tracer.drain(|event| ledger.apply(event, tell))?;
         ledger.pass(now, tell);
         // First of all the losses: what the witnesses miss may be among them.
-        let lost = tracer.lost()?;
+        let (lost, timeouts) = tracer.counted()?;
         if lost != self.last_lost {
             debug!("lost since the start: {lost:?}");
             self.last_lost = lost;
         }
         ledger.apply(&Event::Lost(lost), tell);
-        let timeouts = tracer.syn_ack_timeouts()?;
         ledger.apply(&Event::SynAckTimeouts(timeouts), tell);
         for answer in &answers {
             ledger.apply(answer, tell);
