@@ -94,7 +94,10 @@ pub fn churned(waiting: u64) -> Result<Crowd> {
         records.clear();
     }
     let rss_bytes = rss_bytes()? - before;
-    let counted = in_state(&mut reader.ledger, State::TimeWait, stream.now());
+    // What happened at this very moment waits for the next look.
+    let later = Moment(stream.now().0 + 1);
+    reader.apply(&records, later, &mut nobody);
+    let counted = in_state(&mut reader.ledger, State::TimeWait, later);
     ensure!(
         counted == waiting,
         "the ledger counts {counted} of {waiting} TIME_WAITs"

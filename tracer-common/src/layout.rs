@@ -10,6 +10,8 @@ pub struct Layout {
     pub sk_family: u32,
     pub sk_cookie: u32,
     pub sk_addrpair: u32,
+    /// 0 in a socket that was never among the connections.
+    pub sk_hash: u32,
     pub sk_state: u32,
     /// `skc_num` (host order), which is 0 once the port is given back.
     pub sk_num: u32,

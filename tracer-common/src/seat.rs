@@ -17,6 +17,8 @@ pub const WALK_CURSOR: &str = "WALK_CURSOR";
 pub const WALK_BUFFER: &str = "WALK_BUFFER";
 pub const WALK_NETS: &str = "WALK_NETS";
 pub const WALK_RECORDS: &str = "WALK_RECORDS";
+pub const WALK_TASKS: &str = "WALK_TASKS";
+pub const WALK_OWNED: &str = "WALK_OWNED";
 
 /// Programs.
 pub const TIMER_START: &str = "timer_start";
@@ -31,3 +33,4 @@ pub const WALK_NAMESPACES: &str = "walk_namespaces";
 pub const WALK_COPY: &str = "walk_copy";
 pub const WALK_CHAINS: &str = "walk_chains";
 pub const WALK_KNOWN: &str = "walk_known";
+pub const WALK_OWNERS: &str = "walk_owners";

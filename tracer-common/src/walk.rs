@@ -53,6 +53,33 @@ pub struct WalkLayout {
     /// `icsk_accept_queue.qlen`, of listeners.
     pub accept_qlen: u32,
     pub tw_ts_recent_stamp: u32,
+    /// `sk_socket`: null where no program holds it.
+    pub sk_socket: u32,
+    pub tcp_rcv_tstamp: u32,
+    /// In `struct inet_bind_bucket`.
+    pub tb_net: u32,
+    pub tb_port: u32,
+    pub tb_fastreuse: u32,
+    pub tb_fastreuseport: u32,
+    pub net_hash_mix: u32,
+    /// `tasks`, by which the first threads of all processes are chained.
+    pub task_tasks: u32,
+    pub task_tgid: u32,
+    pub task_start_boottime: u32,
+    pub task_files: u32,
+    /// To a task's cgroup v2: `cgroups->dfl_cgrp->kn->id`.
+    pub task_cgroups: u32,
+    pub css_set_dfl_cgrp: u32,
+    pub cgroup_kn: u32,
+    pub kernfs_id: u32,
+    pub files_fdt: u32,
+    pub fdt_max_fds: u32,
+    pub fdt_fd: u32,
+    pub file_inode: u32,
+    pub file_private_data: u32,
+    pub inode_mode: u32,
+    pub socket_file: u32,
+    pub socket_sk: u32,
     /// How much of an object is read at once: all members above that any kind of
     /// socket has, and of minisockets and requests the timer. At most [`HEAD`].
     pub head_bytes: u32,
@@ -93,6 +120,9 @@ pub struct Cursor {
     pub nulls_base: u32,
     /// In: the `struct net` whose sockets alone are wanted; 0: all.
     pub only: u64,
+    /// In: the buckets of the table of bound ports where that is walked; 0: the
+    /// chains are of sockets.
+    pub ports: u64,
     /// In: the most records to report.
     pub limit: u32,
     /// In: how many words of the buffer are numbers of buckets, or how many
@@ -142,6 +172,7 @@ impl Cursor {
         node: 0,
         nulls_base: 0,
         only: 0,
+        ports: 0,
         limit: 0,
         end: 0,
         at: 0,
@@ -162,6 +193,107 @@ impl Cursor {
         jiffies: 0,
         head: [0; HEAD / 8],
     };
+}
+
+/// Records that one run over the tasks can report.
+pub const OWNED: usize = 512;
+
+/// Slots of a table of open files that are read at once. Every such table is as
+/// long or a multiple of it.
+pub const SLOTS: usize = 32;
+
+/// Slots of one process that are looked at, sixteen times as many as a process may
+/// have open unless somebody has raised `fs.nr_open`.
+pub const MOST_SLOTS: u32 = 1 << 24;
+
+/// A walk over the open files of all tasks: what it has to remember from step to
+/// step and from run to run, and how the last run went. Userspace begins a walk
+/// with [`Tasks::EMPTY`] and a limit, and leaves the rest as it is.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Tasks {
+    /// The list's head, in `init_task`; 0: the walk is to be begun.
+    pub head: u64,
+    /// The task that is looked at, the first of its process, and when it started.
+    pub task: u64,
+    pub started: u64,
+    /// Tasks that started before are passed over: they were looked at.
+    pub since: u64,
+    /// The table of its open files; 0: it was not looked at yet.
+    pub table: u64,
+    pub cgroup: u64,
+    pub comm: [u64; 2],
+
+    /// Out: the processes that have open files, so far.
+    pub processes: u64,
+    /// Out: when the run began and when it ended.
+    pub began_ns: u64,
+    pub ended_ns: u64,
+
+    /// In: the most records to report.
+    pub limit: u32,
+    pub tgid: u32,
+    /// The number that it goes by.
+    pub pid: u32,
+    /// The next slot, and how many are looked at.
+    pub fd: u32,
+    pub end: u32,
+
+    /// Out: the records of this run.
+    pub count: u32,
+    /// Out: how often the task had gone between two runs, so far.
+    pub restarts: u32,
+    /// Out: 1 if the walk came to its end.
+    pub done: u32,
+    /// Out: 1 if a process had more slots than [`MOST_SLOTS`], so far.
+    pub cut: u32,
+    /// Out: 1 if the list is not where it should be.
+    pub faults: u32,
+
+    pub slots: [u64; SLOTS],
+}
+
+impl Tasks {
+    /// What a walk begins with.
+    pub const EMPTY: Tasks = Tasks {
+        head: 0,
+        task: 0,
+        started: 0,
+        since: 0,
+        table: 0,
+        cgroup: 0,
+        comm: [0; 2],
+        processes: 0,
+        began_ns: 0,
+        ended_ns: 0,
+        limit: 0,
+        tgid: 0,
+        pid: 0,
+        fd: 0,
+        end: 0,
+        count: 0,
+        restarts: 0,
+        done: 0,
+        cut: 0,
+        faults: 0,
+        slots: [0; SLOTS],
+    };
+}
+
+/// A TCP socket among the open files of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct OwnedRecord {
+    /// Of the `sock_common`.
+    pub address: u64,
+    /// 0 if nobody has asked for it yet.
+    pub cookie: u64,
+    /// Of the process's first thread, cgroup v2.
+    pub cgroup: u64,
+    pub comm: [u64; 2],
+    /// As in [`crate::wire::Head`].
+    pub pid: u32,
+    pub fd: u32,
 }
 
 /// The buffer: memory as it was copied, or the numbers of the buckets to read.
@@ -223,6 +355,8 @@ pub mod flag {
     pub const REUSEPORT: u8 = 1 << 5;
     /// Minisockets: a timestamp was received.
     pub const TIMESTAMPS: u8 = 1 << 6;
+    /// Full sockets: no program holds it any more.
+    pub const ORPHAN: u8 = 1 << 7;
 }
 
 /// Places in a listener's [`SocketRecord::details`].
@@ -235,6 +369,19 @@ pub mod listener {
     pub const DROPS: usize = 3;
 }
 
+/// Places in another full socket's [`SocketRecord::details`].
+pub mod full {
+    /// When a segment was last received: jiffies, low 32 bits.
+    pub const RECEIVED: usize = 0;
+}
+
+/// Places in the [`SocketRecord::details`] of a bound port, of which only these, the
+/// namespace and the local port are filled.
+pub mod bound {
+    /// 1 where `connect()` alone chose it, so that another may share it.
+    pub const SHARED: usize = 0;
+}
+
 /// Places in a request's [`SocketRecord::details`]: the address of its listener.
 pub mod request {
     pub const LISTENER_LOW: usize = 0;
@@ -243,7 +390,7 @@ pub mod request {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Buffer, Cursor, NetRecord, SocketRecord, WalkLayout};
+    use super::{Buffer, Cursor, NetRecord, OwnedRecord, SocketRecord, Tasks, WalkLayout};
 
     // SAFETY: all are `repr(C)`, made of integers, without padding; any bytes are valid.
     unsafe impl aya::Pod for WalkLayout {}
@@ -255,4 +402,8 @@ mod user {
     unsafe impl aya::Pod for NetRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SocketRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Tasks {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for OwnedRecord {}
 }

@@ -106,7 +106,7 @@ pub struct Head {
     pub kind: u8,
     /// END: [`Reason`]. Steps and births: the address family (2, 10).
     pub detail: u8,
-    /// Steps to CLOSE: `sk_err`, and [`LINGER2_NEGATIVE`].
+    /// Steps to CLOSE: `sk_err`, [`LINGER2_NEGATIVE`] and [`NEVER_HASHED`].
     pub error: u16,
 }
 
@@ -117,6 +117,10 @@ pub const OUTSIDE: u32 = 1 << 31;
 /// Set in [`Head::error`] when `tcp_sock.linger2` is negative: the socket was
 /// told not to wait in FIN_WAIT2, so its step to CLOSE is its owner's wish.
 pub const LINGER2_NEGATIVE: u16 = 1 << 15;
+
+/// Set in [`Head::error`] when a socket in SYN_SENT was never among the connections:
+/// no SYN was sent, because no port was free, or the one that it had was taken.
+pub const NEVER_HASHED: u16 = 1 << 14;
 
 /// Ports are in host order.
 /// An address is its 16 bytes as they lie in memory

@@ -15,6 +15,7 @@ pub static LAYOUT: Layout = Layout {
     sk_family: 0,
     sk_cookie: 0,
     sk_addrpair: 0,
+    sk_hash: 0,
     sk_state: 0,
     sk_num: 0,
     sk_dport: 0,

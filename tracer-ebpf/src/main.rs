@@ -120,6 +120,13 @@ pub fn walk_known(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Reads who holds TCP sockets.
+#[raw_tracepoint]
+pub fn walk_owners(_ctx: RawTracePointContext) -> i32 {
+    walk::owners();
+    0
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

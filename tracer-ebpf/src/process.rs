@@ -48,20 +48,27 @@ static PROCESSES: PerCpuArray<Known> = PerCpuArray::with_max_entries(PLACES, 0);
 #[inline(always)]
 pub fn current_pid() -> u32 {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    pid_of(pid, || {
+        // SAFETY: the helper has no preconditions.
+        let task = unsafe { bpf_get_current_task() };
+        probe(task, layout!(task_group_leader))
+    })
+}
+
+/// The number that the process `pid` of the machine is told by.
+#[inline(always)]
+pub fn pid_of(pid: u32, leader: impl FnOnce() -> u64) -> u32 {
     if option!(pid_ns) == 0 || pid == 0 {
         pid
     } else {
-        number_there().unwrap_or(pid | OUTSIDE)
+        number_there(leader()).unwrap_or(pid | OUTSIDE)
     }
 }
 
 /// The same in the PID namespace that userspace named, for a process that is in it
 /// or in one below: it has a number in each from its own up to the machine's.
 #[inline(always)]
-fn number_there() -> Option<u32> {
-    // SAFETY: the helper has no preconditions.
-    let task = unsafe { bpf_get_current_task() };
-    let leader: u64 = probe(task, layout!(task_group_leader));
+fn number_there(leader: u64) -> Option<u32> {
     let pid: u64 = probe(leader, layout!(task_pid));
     let level: u32 = probe(pid, layout!(pid_level));
     let size = layout!(upid_ns) + size_of::<u64>() as u32;

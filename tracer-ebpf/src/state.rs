@@ -10,7 +10,7 @@ use aya_ebpf::{
 use tracer_common::{
     handled::Transition,
     state::State,
-    wire::{Child, FullStep, Head, LINGER2_NEGATIVE, Stamp, Step, Tuple, kind},
+    wire::{Child, FullStep, Head, LINGER2_NEGATIVE, NEVER_HASHED, Stamp, Step, Tuple, kind},
 };
 
 use crate::{
@@ -197,10 +197,14 @@ fn tuple_of(sk: Object, family: u16, closed: bool) -> Tuple {
     tuple
 }
 
-/// `sk_err`, and whether `linger2` tells it not to wait.
+/// `sk_err`, whether `linger2` tells it not to wait, and whether a connect came as
+/// far as to be one.
 #[inline(always)]
 fn error_of(sk: Object, from: u32) -> u16 {
-    let error = member::<u32>(sk, layout!(sk_err)) as u16 & !LINGER2_NEGATIVE;
+    let mut error = member::<u32>(sk, layout!(sk_err)) as u16 & !(LINGER2_NEGATIVE | NEVER_HASHED);
+    if from == SYN_SENT && member::<u32>(sk, layout!(sk_hash)) == 0 {
+        error |= NEVER_HASHED;
+    }
     // Passive closes, which are half of all, do not wait in any case.
     if from != LAST_ACK && probe::<i32>(sk as u64, layout!(tcp_linger2)) < 0 {
         error | LINGER2_NEGATIVE

@@ -10,6 +10,8 @@
 //! that it does not use.
 
 mod namespaces;
+mod owners;
+mod port;
 mod socket;
 
 use aya_ebpf::{
@@ -25,6 +27,7 @@ use tracer_common::walk::{
 use crate::facts::probe;
 
 pub use namespaces::namespaces;
+pub use owners::owners;
 
 const NO_BITS: Bits = Bits {
     offset: 0,
@@ -57,6 +60,29 @@ pub static WALK: WalkLayout = WalkLayout {
     sk_drops: 0,
     accept_qlen: 0,
     tw_ts_recent_stamp: 0,
+    sk_socket: 0,
+    tcp_rcv_tstamp: 0,
+    tb_net: 0,
+    tb_port: 0,
+    tb_fastreuse: 0,
+    tb_fastreuseport: 0,
+    net_hash_mix: 0,
+    task_tasks: 0,
+    task_tgid: 0,
+    task_start_boottime: 0,
+    task_files: 0,
+    task_cgroups: 0,
+    css_set_dfl_cgrp: 0,
+    cgroup_kn: 0,
+    kernfs_id: 0,
+    files_fdt: 0,
+    fdt_max_fds: 0,
+    fdt_fd: 0,
+    file_inode: 0,
+    file_private_data: 0,
+    inode_mode: 0,
+    socket_file: 0,
+    socket_sk: 0,
     head_bytes: 0,
     dawdle: 0,
 };
@@ -240,6 +266,9 @@ fn step(cursor: &mut Cursor) -> i32 {
     let address = node.wrapping_sub(u64::from(cursor.node));
     // SAFETY: a map's value, and userspace reads it when this has run.
     let record = unsafe { &mut *record };
+    if cursor.ports != 0 {
+        return port::step(cursor, record, node, address);
+    }
     if !socket::read_head(cursor, address) {
         cursor.faults += 1;
         cursor.next = 0;

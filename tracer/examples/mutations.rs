@@ -29,6 +29,18 @@ const HARMLESS: &[(&str, &str)] = &[
         "an address is there, which minisocket and full socket share as well",
     ),
     (
+        "walk: tb_fastreuse -8",
+        "fastreuseport says the same of a port that bind() took",
+    ),
+    (
+        "walk: tw_ts_recent_stamp -8",
+        "tw_ts_recent is there, which is 0 without timestamps as well",
+    ),
+    (
+        "walk: task_real_parent +8",
+        "parent is there, which is the same but for a process that is traced",
+    ),
+    (
         "task_flags",
         "it only says of an owner that it is a kernel thread",
     ),
@@ -84,6 +96,11 @@ const HARMLESS: &[(&str, &str)] = &[
         "rename migrate_timer_list",
         "timers_dead_cpu is on the same stack, further out",
     ),
+    (
+        "walk: task_start_boottime",
+        "what stands beside it tells a task from another too, but not which was first: a process \
+         may be without an owner where another ended",
+    ),
     ("row nf_tproxy", "a TPROXY rule is needed to come there"),
     ("rename nf_tproxy", "a TPROXY rule is needed to come there"),
 ];
@@ -123,6 +140,7 @@ fn run() -> Result<bool> {
     let text = fs::read_to_string(kallsyms::PATH).context("cannot read the symbols")?;
     let mut mutations = VecDeque::new();
     mutations.extend(offsets(&facts));
+    mutations.extend(offsets_of_the_walk(&facts));
     mutations.extend(rows(&facts, &text)?);
     mutations.extend(renames(&text));
     let all = mutations.len();
@@ -227,6 +245,28 @@ fn offsets(facts: &Facts) -> Vec<Mutation> {
                     pid_namespace,
                     ..facts.clone()
                 }),
+            });
+        }
+    }
+    mutations
+}
+
+/// What the walk over the kernel's tables reads by.
+fn offsets_of_the_walk(facts: &Facts) -> Vec<Mutation> {
+    let mut mutations = Vec::new();
+    let members = facts.clone().walk.offsets().len();
+    for member in 0..members {
+        for by in [-8_i32, 8] {
+            let mut moved = facts.clone();
+            let mut offsets = moved.walk.offsets();
+            let (name, offset) = offsets.swap_remove(member);
+            let Some(to) = offset.checked_add_signed(by) else {
+                continue;
+            };
+            *offset = to;
+            mutations.push(Mutation {
+                name: format!("walk: {name} {by:+}"),
+                facts: Ok(moved),
             });
         }
     }

@@ -9,10 +9,9 @@ use crate::facts::{layout, probe};
 /// Generations between a process and `init_task`.
 const ANCESTORS: u32 = 256;
 
-/// `init_net`, by way of the task that all others come from, whatever PID
-/// namespace this one is in; 0 if it is not found.
+/// The task that all others come from, whatever PID namespace this one is in.
 #[inline(always)]
-fn init_net() -> u64 {
+pub(super) fn init_task() -> u64 {
     // SAFETY: the helper has no preconditions.
     let mut task = unsafe { bpf_get_current_task() };
     for _ in 0..ANCESTORS {
@@ -22,7 +21,13 @@ fn init_net() -> u64 {
         }
         task = parent;
     }
-    let nsproxy: u64 = probe(task, walk!(task_nsproxy));
+    task
+}
+
+/// `init_net`, which is that task's; 0 if it is not found.
+#[inline(always)]
+fn init_net() -> u64 {
+    let nsproxy: u64 = probe(init_task(), walk!(task_nsproxy));
     if nsproxy == 0 {
         return 0;
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use tracer_common::{
     state::State,
-    walk::{Bits, Cursor, HEAD, SocketRecord, flag, listener, request},
+    walk::{Bits, Cursor, HEAD, SocketRecord, flag, full, listener, request},
     wire::Tuple,
 };
 
@@ -118,6 +118,12 @@ pub(super) fn fill(cursor: &mut Cursor, record: &mut SocketRecord, address: u64)
             record.details[listener::ACCEPT_QUEUE] = probe(address, walk!(sk_ack_backlog));
             record.details[listener::ACCEPT_LIMIT] = probe(address, walk!(sk_max_ack_backlog));
             record.details[listener::DROPS] = probe(address, walk!(sk_drops));
+        } else {
+            let socket: u64 = probe(address, walk!(sk_socket));
+            if socket == 0 {
+                flags |= flag::ORPHAN;
+            }
+            record.details[full::RECEIVED] = probe(address, walk!(tcp_rcv_tstamp));
         }
     }
     record.flags = flags;

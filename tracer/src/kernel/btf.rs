@@ -120,6 +120,7 @@ pub fn layout(blob: &[u8]) -> Result<Layout, Missing> {
         sk_family: at("sock_common", "skc_family", Width::Exactly(2))?,
         sk_cookie: at("sock_common", "skc_cookie", Width::Exactly(8))?,
         sk_addrpair: at("sock_common", "skc_addrpair", Width::Exactly(8))?,
+        sk_hash: at("sock_common", "skc_hash", Width::Exactly(4))?,
         sk_state: at("sock_common", "skc_state", Width::Exactly(1))?,
         sk_num: at("sock_common", "skc_num", Width::Exactly(2))?,
         sk_dport: at("sock_common", "skc_dport", Width::Exactly(2))?,

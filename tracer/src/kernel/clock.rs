@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
@@ -23,6 +24,12 @@ static AHEAD: LazyLock<i64> = LazyLock::new(|| isolation::clock_ahead().unwrap_o
 #[must_use]
 pub fn now() -> Moment {
     Moment((nanoseconds(clock_gettime(ClockId::Monotonic)) - *AHEAD) as u64)
+}
+
+/// What this thread has had of a CPU.
+#[must_use]
+pub fn spent() -> Duration {
+    Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ThreadCPUTime)) as u64)
 }
 
 /// Ticks a second: the coarse clock's resolution is one tick.

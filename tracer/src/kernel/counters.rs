@@ -160,13 +160,14 @@ pub fn parse(
         },
         reused_by_connect: ext("TWRecycled")?,
         overflowed: ext("TCPTimeWaitOverflow")?,
+        listen_overflows: ext("ListenOverflows")?,
         minisockets: tcp("tw")?,
         full_sockets: tcp("inuse")? + socket_stat(sockstat6, "TCP6:", "inuse").unwrap_or(0),
     })
 }
 
 /// A value from a pair of lines that begin alike, names above values.
-fn column(text: &str, line: &str, name: &str) -> Option<u64> {
+pub(crate) fn column(text: &str, line: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|l| l.strip_prefix(line));
     let column = lines.next()?.split(' ').position(|word| word == name)?;
     figure(lines.next()?.split(' ').nth(column)?)
@@ -200,8 +201,8 @@ mod tests {
     use super::*;
 
     const NETSTAT: &str = "\
-TcpExt: SyncookiesSent TW TWRecycled TWKilled PAWSTimewait TCPTimeWaitOverflow
-TcpExt: 1 200 30 4 5 6
+TcpExt: SyncookiesSent TW TWRecycled TWKilled PAWSTimewait ListenOverflows TCPTimeWaitOverflow
+TcpExt: 1 200 30 4 5 3 6
 IpExt: InNoRoutes TW
 IpExt: 0 77
 ";
@@ -223,6 +224,7 @@ UDP: inuse 2 mem 0
                 births: Some(204),
                 reused_by_connect: 30,
                 overflowed: 6,
+                listen_overflows: 3,
                 minisockets: 9,
                 full_sockets: 17,
             }
@@ -240,6 +242,7 @@ UDP: inuse 2 mem 0
                 counters: BTreeMap::from([
                     ("ActiveOpens", 20),
                     ("AttemptFails", 3),
+                    ("ListenOverflows", 3),
                     ("PAWSTimewait", 5),
                     ("TCPTimeWaitOverflow", 6),
                     ("TW", 200),

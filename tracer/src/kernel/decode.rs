@@ -64,8 +64,9 @@ pub fn record(bytes: &[u8], now: Moment) -> Option<Event> {
             from: full_state(stamp.from()?)?,
             to: full_state(stamp.to()?)?,
             pid: if kind == kind::CHILD { 0 } else { pid },
-            error: error & !wire::LINGER2_NEGATIVE,
+            error: error & !(wire::LINGER2_NEGATIVE | wire::NEVER_HASHED),
             linger2_negative: error & wire::LINGER2_NEGATIVE != 0,
+            never_hashed: error & wire::NEVER_HASHED != 0,
             tuple: match kind {
                 kind::FULL_STEP => Some(fields.tuple(detail)?),
                 kind::CHILD => Some(Tuple::nameless(Netns(pid), family(detail)?)),
@@ -354,7 +355,7 @@ mod tests {
     #[test]
     fn the_error_of_a_close_and_its_linger_are_told_apart() {
         let mut head = head(kind::STEP, 2, State::FinWait2, State::Close);
-        head.error = 104 | wire::LINGER2_NEGATIVE;
+        head.error = 104 | wire::LINGER2_NEGATIVE | wire::NEVER_HASHED;
         let Some(Event::Step(step)) = decoded(bytes_of(&wire::Step {
             head,
             address: ADDRESS,
@@ -362,6 +363,7 @@ mod tests {
             panic!("no step")
         };
         assert_eq!((step.error, step.linger2_negative), (104, true));
+        assert!(step.never_hashed);
     }
 
     #[test]

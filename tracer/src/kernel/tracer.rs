@@ -31,7 +31,22 @@ use super::ring::Ring;
 use super::walk::{self, Walk};
 use crate::model::event::{Address, Event, Identity, Lost, Moment, Netns, State};
 use crate::model::filter::Filter;
+use crate::model::found;
 use load::{Globals, Loader, give_back};
+
+/// What a look at every socket meets, in order.
+#[derive(Clone, Copy, Debug)]
+pub enum Met<'a> {
+    Event(&'a Event),
+    Sockets(&'a [found::Found]),
+}
+
+/// What a walk over all open files meets, in order.
+#[derive(Clone, Copy, Debug)]
+pub enum Held<'a> {
+    Event(&'a Event),
+    Owned(&'a [found::Owned]),
+}
 
 /// The tracepoints, in the order in which they are attached: a birth must not
 /// be seen by its CLOSE alone, so timers come first, and the second chance after
@@ -177,12 +192,11 @@ impl Tracer {
     }
 
     /// Every TCP socket there is, of one namespace or of all, each after all that
-    /// happened before it was read; `see` is shown them as they were found.
-    pub fn stock(
+    /// happened before it was read.
+    pub fn look(
         &mut self,
         only: Option<Netns>,
-        mut see: impl FnMut(&[walk::Found]),
-        mut take: impl FnMut(&Event),
+        mut take: impl FnMut(Met<'_>),
     ) -> Result<walk::Outcome> {
         let flush = raw_program(&self.ebpf, seat::FLUSH)?;
         let ring = &mut self.ring;
@@ -193,13 +207,26 @@ impl Tracer {
             self.walk_decoder,
         )?;
         walk.sockets(only, |found| {
-            ring.drain(flush, &mut take)?;
-            see(found);
-            for socket in found {
-                if let Some(seed) = socket.seed() {
-                    take(&Event::Seed(seed));
-                }
-            }
+            ring.drain(flush, |event| take(Met::Event(event)))?;
+            take(Met::Sockets(found));
+            Ok(())
+        })
+    }
+
+    /// Every TCP socket that a process holds, with that process, as
+    /// [`Walk::owners`], and what happened before each piece was read.
+    pub fn owners(&mut self, mut take: impl FnMut(Held<'_>)) -> Result<walk::OwnersOutcome> {
+        let flush = raw_program(&self.ebpf, seat::FLUSH)?;
+        let ring = &mut self.ring;
+        let mut walk = Walk::new(
+            &self.ebpf,
+            &mut self.walk,
+            &self.walk_layout,
+            self.walk_decoder,
+        )?;
+        walk.owners(|owned| {
+            ring.drain(flush, |event| take(Held::Event(event)))?;
+            take(Held::Owned(owned));
             Ok(())
         })
     }

@@ -10,6 +10,7 @@
 mod facts;
 mod found;
 mod layout;
+mod owners;
 
 use std::time::Duration;
 
@@ -19,14 +20,17 @@ use aya::maps::Map;
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun};
 use tracer_common::seat;
 use tracer_common::walk::{
-    ABSENT, BUFFER_WORDS, Buffer, Cursor, NETS, NetRecord, RECORDS, SocketRecord,
+    ABSENT, BUFFER_WORDS, Buffer, Cursor, NETS, NetRecord, OWNED, OwnedRecord, RECORDS,
+    SocketRecord, Tasks,
 };
 
-pub use found::{Decoder, Flags, Found, Listener, Timer};
+pub use found::Decoder;
 pub use layout::Layout;
+pub use owners::OwnersOutcome;
 
 use super::mapped::Mapped;
 use crate::model::event::{Address, Moment, Netns};
+use crate::model::found::{BoundPort, Found};
 use layout::Chains;
 
 /// Records that one run reports, unless a chain is longer. It is as long as the
@@ -36,6 +40,9 @@ const PIECE: u32 = 1024;
 /// Runs that a chain is given to stand still.
 const PATIENCE: u32 = 16;
 
+/// Of a kernel as its types say no more chains than this cannot be read.
+const STUCK: usize = 64;
+
 /// The arrays of the walk, mapped.
 #[derive(Debug)]
 pub struct Maps {
@@ -43,6 +50,8 @@ pub struct Maps {
     buffer: Mapped<Buffer>,
     nets: Mapped<NetRecord>,
     records: Mapped<SocketRecord>,
+    tasks: Mapped<Tasks>,
+    owned: Mapped<OwnedRecord>,
 }
 
 impl Maps {
@@ -53,6 +62,8 @@ impl Maps {
             buffer: mapped(ebpf, seat::WALK_BUFFER, 1)?,
             nets: mapped(ebpf, seat::WALK_NETS, NETS)?,
             records: mapped(ebpf, seat::WALK_RECORDS, RECORDS)?,
+            tasks: mapped(ebpf, seat::WALK_TASKS, 1)?,
+            owned: mapped(ebpf, seat::WALK_OWNED, OWNED)?,
         })
     }
 }
@@ -118,6 +129,7 @@ pub struct Walk<'t> {
     copy: &'t RawTracePoint,
     chains: &'t RawTracePoint,
     known: &'t RawTracePoint,
+    owners: &'t RawTracePoint,
     maps: &'t mut Maps,
     decoder: Decoder,
     piece: u32,
@@ -133,6 +145,8 @@ struct Table {
     buckets: u64,
     chains: Chains,
     listeners: bool,
+    /// It is the table of bound ports.
+    ports: bool,
     /// Of the one namespace that has this table.
     netns: Option<Netns>,
     only: u64,
@@ -157,6 +171,7 @@ impl<'t> Walk<'t> {
             copy: program(seat::WALK_COPY)?,
             chains: program(seat::WALK_CHAINS)?,
             known: program(seat::WALK_KNOWN)?,
+            owners: program(seat::WALK_OWNERS)?,
             maps,
             decoder,
             piece: PIECE,
@@ -226,10 +241,43 @@ impl<'t> Walk<'t> {
         };
         let tables = self.tables(&outcome.namespaces.all, only);
         for table in tables.iter().filter(|table| wanted(table)) {
-            self.table(table, &mut outcome, &mut take)?;
+            self.sockets_of(table, &mut outcome, &mut take)?;
         }
         (outcome.runs, outcome.running, outcome.longest) = (self.runs, self.running, self.longest);
         Ok(outcome)
+    }
+
+    /// Every local port that is taken, once for each network namespace.
+    pub fn ports(&mut self, only: Option<Netns>) -> Result<Vec<BoundPort>> {
+        let all = self.namespaces()?.all;
+        let mut outcome = Outcome::default();
+        let mut ports = Vec::new();
+        let Some(shared) = all.first().map(|host| host.tables) else {
+            return Ok(ports);
+        };
+        let only = match only {
+            None => 0,
+            Some(only) => match all.iter().find(|net| net.netns == only) {
+                Some(net) => net.address.0,
+                None => return Ok(ports),
+            },
+        };
+        let table = Table {
+            address: shared.bhash,
+            buckets: u64::from(shared.bhash_size),
+            chains: self.layout.ports,
+            listeners: false,
+            ports: true,
+            netns: None,
+            only,
+        };
+        self.table(&table, &mut outcome, &mut |walk, end, outcome| {
+            walk.listed(&table, end, outcome, &mut |_, records| {
+                ports.extend(records.iter().map(found::bound_port));
+                Ok(())
+            })
+        })?;
+        Ok(ports)
     }
 
     /// Reads sockets in place, which the walk or an event has met. Each comes as
@@ -278,6 +326,7 @@ impl<'t> Walk<'t> {
             buckets: u64::from(net.ehash_mask) + 1,
             chains: self.layout.connections,
             listeners: false,
+            ports: false,
             netns,
             only,
         };
@@ -299,17 +348,19 @@ impl<'t> Walk<'t> {
             buckets: u64::from(shared.lhash2_mask) + 1,
             chains: self.layout.listeners,
             listeners: true,
+            ports: false,
             netns: None,
             only,
         });
         tables
     }
 
+    /// Has the buckets of a table walked that are not empty, some at a time.
     fn table(
         &mut self,
         table: &Table,
         outcome: &mut Outcome,
-        take: &mut impl FnMut(&[Found]) -> Result<()>,
+        walk: &mut impl FnMut(&mut Self, u32, &mut Outcome) -> Result<()>,
     ) -> Result<()> {
         let mut from = 0;
         while from < table.buckets {
@@ -321,10 +372,29 @@ impl<'t> Walk<'t> {
                 bail!("the kernel's table of sockets is not where its types say");
             };
             from += copied;
-            take(&[])?;
-            self.listed(table, end, outcome, take)?;
+            walk(self, end, outcome)?;
         }
         Ok(())
+    }
+
+    /// What stands in a table, decoded, in pieces.
+    fn sockets_of(
+        &mut self,
+        table: &Table,
+        outcome: &mut Outcome,
+        take: &mut impl FnMut(&[Found]) -> Result<()>,
+    ) -> Result<()> {
+        let (decoder, mut piece) = (self.decoder, Vec::new());
+        self.table(table, outcome, &mut |walk, end, outcome| {
+            take(&[])?;
+            walk.listed(table, end, outcome, &mut |outcome, records| {
+                piece.clear();
+                piece.extend(records.iter().filter_map(|record| decoder.decode(record)));
+                outcome.malformed += (records.len() - piece.len()) as u64;
+                outcome.sockets += piece.len() as u64;
+                take(&piece)
+            })
+        })
     }
 
     /// Copies the heads of buckets and leaves in the buffer the numbers of those
@@ -332,6 +402,9 @@ impl<'t> Walk<'t> {
     fn list_buckets(&mut self, table: &Table, from: u64) -> Result<Option<(u32, u64)>> {
         let chains = table.chains;
         let stride = u64::from(chains.stride);
+        if stride == 0 || u64::from(chains.chain) + 8 > stride {
+            bail!("a bucket of the kernel's tables is not as its types say");
+        }
         let fit = (BUFFER_WORDS * 8) as u64 / stride;
         let copied = fit.min(table.buckets - from);
         // Of a namespace that has ended it may be anything.
@@ -376,9 +449,8 @@ impl<'t> Walk<'t> {
         table: &Table,
         end: u32,
         outcome: &mut Outcome,
-        take: &mut impl FnMut(&[Found]) -> Result<()>,
+        take: &mut impl FnMut(&mut Outcome, &[SocketRecord]) -> Result<()>,
     ) -> Result<()> {
-        let mut piece = Vec::new();
         let (mut at, mut limit, mut stood_still) = (0, self.piece, 0);
         while at < end {
             let asked = Cursor {
@@ -388,6 +460,7 @@ impl<'t> Walk<'t> {
                 node: table.chains.node,
                 nulls_base: table.chains.nulls_base,
                 only: table.only,
+                ports: if table.ports { table.buckets } else { 0 },
                 limit,
                 end,
                 at,
@@ -398,16 +471,7 @@ impl<'t> Walk<'t> {
             outcome.restarts += u64::from(cursor.restarts);
             outcome.faults += u64::from(cursor.faults);
             outcome.torn += u64::from(cursor.torn);
-            let records = self.maps.records.get(cursor.count as usize);
-            piece.clear();
-            piece.extend(
-                records
-                    .iter()
-                    .filter_map(|record| self.decoder.decode(record)),
-            );
-            outcome.malformed += (records.len() - piece.len()) as u64;
-            outcome.sockets += piece.len() as u64;
-            take(&piece)?;
+            take(outcome, self.maps.records.get(cursor.count as usize))?;
             if cursor.at > at {
                 (at, limit, stood_still) = (cursor.at, self.piece, 0);
                 continue;
@@ -424,6 +488,9 @@ impl<'t> Walk<'t> {
                     bucket: cursor.bucket,
                     too_long: full,
                 });
+                if outcome.stuck.len() > STUCK {
+                    bail!("the chains of the kernel's tables are not where its types say");
+                }
                 (at, limit, stood_still) = (at + 1, self.piece, 0);
             }
         }
@@ -432,16 +499,25 @@ impl<'t> Walk<'t> {
 
     fn run(&mut self, program: &RawTracePoint, asked: Cursor) -> Result<()> {
         self.maps.cursor.get_mut()[0] = asked;
-        program
-            .test_run(RawTracePointRunOptions::new())
-            .context("cannot run the walk over the kernel's tables")?;
+        run(program)?;
         let cursor = &self.maps.cursor.get(1)[0];
-        let took = Moment(cursor.ended_ns).since(Moment(cursor.began_ns));
+        self.ran(cursor.began_ns, cursor.ended_ns);
+        Ok(())
+    }
+
+    fn ran(&mut self, began_ns: u64, ended_ns: u64) {
+        let took = Moment(ended_ns).since(Moment(began_ns));
         self.runs += 1;
         self.running += took;
         self.longest = self.longest.max(took);
-        Ok(())
     }
+}
+
+fn run(program: &RawTracePoint) -> Result<()> {
+    program
+        .test_run(RawTracePointRunOptions::new())
+        .context("cannot run the walk over the kernel's tables")?;
+    Ok(())
 }
 
 /// The program holds the array; mapped it outlives our descriptor of it.

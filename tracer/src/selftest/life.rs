@@ -154,7 +154,8 @@ fn refused(to: SocketAddr) -> Result<Known> {
     let refused = connect(&socket, &to);
     ensure!(
         refused == Err(rustix::io::Errno::CONNREFUSED),
-        "a connect to a closed port gave {refused:?}"
+        "a connect from {} to the closed port {to} gave {refused:?}",
+        known.local
     );
     Ok(known)
 }

@@ -1,5 +1,7 @@
 //! The trials: each makes something happen that a figure of twtrace rests on.
 
+mod tables;
+
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -10,11 +12,11 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Tried;
 use super::scene::{Birth, Scene, is_between, set_tcp_option};
 use crate::kernel::clock;
-use crate::kernel::walk::Found;
 use crate::lab::destroy::Destroyer;
 use crate::lab::netns::{Netns, own_number};
 use crate::lab::segments::{FIN, RST, Segment};
 use crate::model::event::{Event, Reason, Seed, State, Step};
+use crate::model::found::Found;
 
 type Trial = fn(&mut Scene) -> Result<Tried>;
 
@@ -26,6 +28,10 @@ pub(super) const ALL: &[(&str, Trial)] = &[
     ("births, IPv6", |scene| births(scene, V6)),
     ("seed", |scene| seed(scene, V4)),
     ("seed, IPv6", |scene| seed(scene, V6)),
+    ("sockets' options and queues", tables::sockets),
+    ("listeners of requests", tables::requests),
+    ("settings of namespaces", tables::settings),
+    ("holders of sockets", tables::holders),
     ("silent steps", silent_steps),
     ("re-arms", rearms),
     ("half-open requests", half_open),

@@ -218,6 +218,7 @@ pub(crate) fn a_refusal_says_what_was_not_seen() -> Outcome {
             ..Scope::default()
         },
         interval: Duration::from_secs(1),
+        looks: false,
         duration: None,
         ring_bytes: DEFAULT_RING_BYTES,
         distortion: None,
@@ -315,10 +316,12 @@ pub(crate) fn nothing_of_it_remains() -> Outcome {
             _ => {}
         }
     }
+    // On a slow machine the orphan expires before the port is connected from anew.
+    ends.sort_by_key(|reason| *reason as u8);
     ensure!(
         sockets.is_empty()
             && minisockets.is_empty()
-            && ends == [Reason::ReusedByBoundConnect, Reason::Expired],
+            && ends == [Reason::Expired, Reason::ReusedByBoundConnect],
         "{sockets:?} {minisockets:?} {ends:?}"
     );
     let snapshot: Value = serde_json::from_slice(&output.stdout)?;

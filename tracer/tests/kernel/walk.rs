@@ -1,6 +1,7 @@
 //! The walk over the kernel's own tables against `ss`, which asks the kernel by
 //! another road and namespace by namespace.
 
+mod owners;
 mod sight;
 mod steady;
 
@@ -10,10 +11,10 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tracer::kernel::walk::Found;
 use tracer::lab::netns::Netns;
 use tracer::lab::population::Population;
 use tracer::lab::segments::{Peer, SYN, Wire};
+use tracer::model::found::Found;
 
 use super::programs::SS;
 use super::truth;
@@ -21,6 +22,10 @@ use super::twtrace::PATIENCE;
 use super::{Outcome, Verdict};
 use sight::{Line, Sight, lines_of};
 
+pub(crate) use owners::{
+    HOLD, hold, owners_behind_one_that_ends, owners_beside_churn, owners_of_what_is_there,
+    owners_share_a_socket,
+};
 pub(crate) use sight::{ROLE, work};
 pub(crate) use steady::nothing_is_missed_beside_churn;
 

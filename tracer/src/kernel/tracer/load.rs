@@ -18,13 +18,14 @@ use crate::model::event::Family;
 use crate::model::filter::Network;
 
 /// Run on demand, but for [`seat::FLUSH`]: no event comes by one of these.
-const NO_EVENTS: [&str; 6] = [
+const NO_EVENTS: [&str; 7] = [
     seat::SEED,
     seat::READ,
     seat::WALK_NAMESPACES,
     seat::WALK_COPY,
     seat::WALK_CHAINS,
     seat::WALK_KNOWN,
+    seat::WALK_OWNERS,
 ];
 
 /// The ring holds at least so many batches: a small one has small ones.

@@ -8,6 +8,7 @@ use super::layout::{Net, Place};
 use super::{NetnsFacts, Walk};
 use crate::kernel::sysctl::TW_REUSE_DELAY;
 use crate::model::event::NamespaceFacts;
+use crate::model::ports::PortSet;
 
 impl Walk<'_> {
     /// As [`crate::kernel::sysctl`] reads it inside the namespace, without its
@@ -58,6 +59,25 @@ impl Walk<'_> {
         }))
     }
 
+    /// Its `ip_local_reserved_ports`; `None` where they cannot be read.
+    pub fn reserved(&mut self, namespace: &NetnsFacts) -> Result<Option<PortSet>> {
+        let Some(at) = self.layout.net.reserved_ports else {
+            return Ok(None);
+        };
+        let place = namespace.address.0.wrapping_add(u64::from(at));
+        let Some(address) = self.memory(place, 8)? else {
+            return Ok(None);
+        };
+        let bitmap = self.memory(Memory(&address).number((0, 8)), PORT_BITS)?;
+        Ok(bitmap.map(|bitmap| {
+            let mut ports = PortSet::default();
+            for port in (0..=u16::MAX).filter(|&port| is_reserved(&bitmap, port)) {
+                ports.add(port);
+            }
+            ports
+        }))
+    }
+
     /// Kernel memory; `None` where it cannot be read.
     fn memory(&mut self, address: u64, bytes: u32) -> Result<Option<Vec<u8>>> {
         if !self.copied(address, u64::from(bytes))? {
@@ -93,11 +113,13 @@ fn port_range(memory: &Memory<'_>, net: &Net) -> (u16, u16) {
 }
 
 fn reserved_within(bitmap: &[u8], (low, high): (u16, u16)) -> u32 {
-    let is_reserved = |port: &u16| {
-        let byte = bitmap.get(usize::from(*port) / 8);
-        byte.is_some_and(|byte| byte >> (port % 8) & 1 == 1)
-    };
-    (low..=high).filter(is_reserved).count() as u32
+    let within = (low..=high).filter(|&port| is_reserved(bitmap, port));
+    within.count() as u32
+}
+
+fn is_reserved(bitmap: &[u8], port: u16) -> bool {
+    let byte = bitmap.get(usize::from(port) / 8);
+    byte.is_some_and(|byte| byte >> (port % 8) & 1 == 1)
 }
 
 #[cfg(test)]

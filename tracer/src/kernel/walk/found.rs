@@ -1,92 +1,11 @@
-//! A socket as the walk met it, decoded.
+//! Records of the walk, decoded.
 
 use tracer_common::layout::Layout;
 use tracer_common::state::State as Kernel;
-use tracer_common::walk::{SocketRecord, flag, listener, request};
+use tracer_common::walk::{SocketRecord, bound, flag, full, listener, request};
 
-use crate::model::event::{Address, Family, Identity, Moment, Netns, Seed, State, Tuple};
-
-/// What the walk met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Of the socket, minisocket or request itself.
-    pub address: Address,
-    /// Which no other socket has while the machine runs; a minisocket has its full
-    /// socket's, and a child its request's. 0 until somebody has asked for it.
-    pub cookie: u64,
-    /// When it was read.
-    pub at: Moment,
-    /// A minisocket's is `TimeWait` or `FinWait2`.
-    pub state: State,
-    /// Minisockets and requests.
-    pub timer: Option<Timer>,
-    pub tuple: Tuple,
-    pub netns_cookie: u64,
-    pub flags: Flags,
-    /// Listeners.
-    pub listener: Option<Listener>,
-    /// Requests: the address of their listener.
-    pub requested_of: Option<Address>,
-}
-
-impl Found {
-    /// As the ledger takes it in; `None` for a half-open request, of which only the
-    /// listener's count matters.
-    #[must_use]
-    pub fn seed(&self) -> Option<Seed> {
-        if self.state == State::NewSynRecv {
-            return None;
-        }
-        Some(Seed {
-            socket: Identity {
-                cookie: self.cookie,
-                address: self.timer.map_or(self.address, |timer| timer.address),
-            },
-            at: self.at,
-            state: self.state,
-            timer_expires: self.timer.map(|timer| timer.expires),
-            tuple: self.tuple,
-        })
-    }
-
-    /// Whether it is a minisocket.
-    #[must_use]
-    pub fn is_minisocket(&self) -> bool {
-        self.timer.is_some() && self.state != State::NewSynRecv
-    }
-}
-
-/// The timer of a minisocket or a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// Of its `timer_list`.
-    pub address: Address,
-    /// In jiffies, low 32 bits.
-    pub expires: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// The program chose the port with `bind()`. Full sockets only: a minisocket
-    /// does not say.
-    pub bound_port: bool,
-    pub bound_address: bool,
-    pub reuseaddr: bool,
-    pub reuseport: bool,
-    /// Minisockets: the peer sent timestamps, without which no `connect()` takes
-    /// its place.
-    pub timestamps: bool,
-}
-
-/// A listener's queues, as `ss -l` has them, and its half-open requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Listener {
-    pub half_open: u32,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: u32,
-    pub accept_limit: u32,
-    pub drops: u32,
-}
+use crate::model::event::{Address, Family, Moment, Netns, State, Tuple};
+use crate::model::found::{BoundPort, Flags, Found, Full, Listener, Timer};
 
 /// What it takes to decode a record.
 #[derive(Clone, Copy, Debug)]
@@ -156,8 +75,22 @@ impl Decoder {
                 accept_limit: record.details[listener::ACCEPT_LIMIT],
                 drops: record.details[listener::DROPS],
             }),
+            full: (timer_offset.is_none() && state != State::Listen).then(|| Full {
+                orphan: has(flag::ORPHAN),
+                received: record.details[full::RECEIVED],
+            }),
             requested_of: (state == State::NewSynRecv).then_some(Address(high << 32 | low)),
         })
+    }
+}
+
+/// A record of the table of bound ports.
+#[must_use]
+pub(super) fn bound_port(record: &SocketRecord) -> BoundPort {
+    BoundPort {
+        netns: Netns(record.tuple.netns),
+        port: record.tuple.local_port,
+        shared: record.details[bound::SHARED] != 0,
     }
 }
 

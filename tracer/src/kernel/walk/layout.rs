@@ -18,6 +18,8 @@ pub struct Layout {
     /// The connections' table: minisockets and requests are in it too.
     pub(super) connections: Chains,
     pub(super) listeners: Chains,
+    /// The table of bound ports.
+    pub(super) ports: Chains,
     pub(super) net: Net,
 }
 
@@ -60,7 +62,96 @@ pub(super) struct Net {
     pub(super) timestamps: Place,
 }
 
+/// Names and places of the members of a structure.
+macro_rules! members {
+    ($of:expr, $($member:tt).+) => {
+        (stringify!($($member).+), &mut $of.$($member).+)
+    };
+}
+
 impl Layout {
+    /// Every offset by its name, for whoever tries what a wrong one does. One that
+    /// this kernel does not have is not among them.
+    pub fn offsets(&mut self) -> Vec<(&'static str, &mut u32)> {
+        let (object, net) = (&mut self.object, &mut self.net);
+        let mut offsets = vec![
+            members!(object, task_real_parent),
+            members!(object, task_nsproxy),
+            members!(object, nsproxy_net_ns),
+            members!(object, net_list),
+            members!(object, net_hashinfo),
+            members!(object, death_row_hashinfo),
+            members!(object, hashinfo_ehash),
+            members!(object, hashinfo_ehash_mask),
+            members!(object, hashinfo_lhash2),
+            members!(object, hashinfo_lhash2_mask),
+            members!(object, hashinfo_bhash),
+            members!(object, hashinfo_bhash_size),
+            members!(object, sk_nulls_next),
+            members!(object, sk_cookie),
+            members!(object, sk_reuse.offset),
+            members!(object, sk_reuseport.offset),
+            members!(object, sk_userlocks.offset),
+            members!(object, sk_listener),
+            members!(object, sk_ack_backlog),
+            members!(object, sk_max_ack_backlog),
+            members!(object, sk_drops),
+            members!(object, accept_qlen),
+            members!(object, tw_ts_recent_stamp),
+            members!(object, sk_socket),
+            members!(object, tcp_rcv_tstamp),
+            members!(object, tb_net),
+            members!(object, tb_port),
+            members!(object, tb_fastreuse),
+            members!(object, tb_fastreuseport),
+            members!(object, net_hash_mix),
+            members!(object, task_tasks),
+            members!(object, task_tgid),
+            members!(object, task_start_boottime),
+            members!(object, task_files),
+            members!(object, task_cgroups),
+            members!(object, css_set_dfl_cgrp),
+            members!(object, cgroup_kn),
+            members!(object, kernfs_id),
+            members!(object, files_fdt),
+            members!(object, fdt_max_fds),
+            members!(object, fdt_fd),
+            members!(object, file_inode),
+            members!(object, file_private_data),
+            members!(object, inode_mode),
+            members!(object, socket_file),
+            members!(object, socket_sk),
+            members!(self.connections, stride),
+            members!(self.connections, chain),
+            members!(self.connections, node),
+            members!(self.listeners, stride),
+            members!(self.listeners, chain),
+            members!(self.listeners, node),
+            members!(self.listeners, nulls_base),
+            members!(self.ports, stride),
+            members!(self.ports, chain),
+            members!(self.ports, node),
+            members!(net, inode),
+            members!(net, port_range.0),
+            members!(net, max_tw_buckets.0),
+            members!(net, tw_reuse.0),
+            members!(net, timestamps.0),
+        ];
+        let optional = [
+            ("net.cookie", net.cookie.as_mut()),
+            ("net.reserved_ports", net.reserved_ports.as_mut()),
+            ("net.death_row", net.death_row.as_mut()),
+            (
+                "net.tw_reuse_delay",
+                net.tw_reuse_delay.as_mut().map(|(at, _)| at),
+            ),
+        ];
+        let there = |(name, offset): (_, Option<_>)| offset.map(|offset| (name, offset));
+        offsets.extend(optional.into_iter().filter_map(there));
+        offsets.retain(|(_, offset)| **offset != ABSENT);
+        offsets
+    }
+
     pub fn read(btf: &Btf<'_>, layout: &layout::Layout) -> Result<Layout, Missing> {
         let at = |structure, path, width| btf.member(structure, path, Width::Exactly(width));
         let nulls_node = btf.member("sock_common", "skc_nulls_node", Width::Any)?;
@@ -94,6 +185,12 @@ impl Layout {
                 nulls_base: 0,
             },
             listeners,
+            ports: Chains {
+                stride: btf.size_of("inet_bind_hashbucket")?,
+                chain: at("inet_bind_hashbucket", "chain", 8)?,
+                node: btf.member("inet_bind_bucket", "node", Width::Any)?,
+                nulls_base: ABSENT,
+            },
             net: net(btf, layout)?,
         })
     }
@@ -136,6 +233,29 @@ fn object(btf: &Btf<'_>, layout: &layout::Layout) -> Result<WalkLayout, Missing>
         sk_drops: at("sock", "sk_drops", 4)?,
         accept_qlen: at("inet_connection_sock", "icsk_accept_queue.qlen", 4)?,
         tw_ts_recent_stamp: at("tcp_timewait_sock", "tw_ts_recent_stamp", 4)?,
+        sk_socket: at("sock", "sk_socket", 8)?,
+        tcp_rcv_tstamp: at("tcp_sock", "rcv_tstamp", 4)?,
+        tb_net: at("inet_bind_bucket", "ib_net.net", 8)?,
+        tb_port: at("inet_bind_bucket", "port", 2)?,
+        tb_fastreuse: at("inet_bind_bucket", "fastreuse", 1)?,
+        tb_fastreuseport: at("inet_bind_bucket", "fastreuseport", 1)?,
+        net_hash_mix: at("net", "hash_mix", 4)?,
+        task_tasks: at("task_struct", "tasks", 16)?,
+        task_tgid: at("task_struct", "tgid", 4)?,
+        task_start_boottime: at("task_struct", "start_boottime", 8)?,
+        task_files: at("task_struct", "files", 8)?,
+        task_cgroups: at("task_struct", "cgroups", 8)?,
+        css_set_dfl_cgrp: at("css_set", "dfl_cgrp", 8)?,
+        cgroup_kn: at("cgroup", "kn", 8)?,
+        kernfs_id: at("kernfs_node", "id", 8)?,
+        files_fdt: at("files_struct", "fdt", 8)?,
+        fdt_max_fds: at("fdtable", "max_fds", 4)?,
+        fdt_fd: at("fdtable", "fd", 8)?,
+        file_inode: at("file", "f_inode", 8)?,
+        file_private_data: at("file", "private_data", 8)?,
+        inode_mode: at("inode", "i_mode", 2)?,
+        socket_file: at("socket", "file", 8)?,
+        socket_sk: at("socket", "sk", 8)?,
         head_bytes: 0,
         dawdle: 0,
     };

@@ -19,10 +19,11 @@ use rustix::thread::{
 use serde::{Deserialize, Serialize};
 use tracer::kernel::requirements::{self, Facts, Reach};
 use tracer::kernel::tracer::{Tracer, Wanted};
-use tracer::kernel::walk::{Found, Outcome};
+use tracer::kernel::walk::Outcome;
 use tracer::lab::mounts;
 use tracer::lab::netns::Netns;
 use tracer::model::event::{Address, NamespaceFacts, Netns as Inode, State};
+use tracer::model::found::Found;
 
 /// Prints what the walk meets, as root or as nobody.
 pub(crate) const ROLE: &str = "walk-and-print";
