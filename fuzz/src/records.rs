@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use tracer::analysis::findings::{Findings, Judged};
 use tracer::kernel::decode::{self, Found};
 use tracer::model::event::{
     Counters, Event, Identity, Lost, Moment, NamespaceFacts, Netns, State, Tick,
@@ -155,6 +156,7 @@ impl Session {
                         .then_some(u64::from(input.u16()?)),
                     reused_by_connect: u64::from(input.byte()?),
                     overflowed: u64::from(input.byte()?),
+                    listen_overflows: 0,
                     minisockets: u64::from(input.byte()?),
                     full_sockets: u64::from(input.byte()?),
                 };
@@ -169,6 +171,7 @@ impl Session {
                     births: Some(counter()?),
                     reused_by_connect: counter()?,
                     overflowed: counter()?,
+                    listen_overflows: 0,
                     minisockets: counter()?,
                     full_sockets: counter()?,
                 };
@@ -382,7 +385,11 @@ impl Session {
         let snapshot = self.snapshot();
         let json = serde_json::to_string(&snapshot).expect("a snapshot is JSON");
         let _: serde_json::Value = serde_json::from_str(&json).expect("JSON is read");
-        drop(text::plain(&snapshot, None, StateSet::default(), 80));
+        let judged = Judged {
+            snapshot: &snapshot,
+            judgement: &Findings::new().judge(&snapshot),
+        };
+        drop(text::plain(&judged, None, StateSet::default(), 80));
         self.told.json.flush().expect("memory is never full");
         let lines = std::mem::take(self.told.json.get_mut());
         for line in lines

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use tracer::analysis::findings::{Findings, Judged};
 use tracer::kernel::decode;
 use tracer::kernel::merge::Merge;
 use tracer::kernel::walk::Decoder;
@@ -261,7 +262,11 @@ fn live() -> Work {
             )),
         ];
         for mut shown in shown {
-            shown.snapshot(&snapshot).expect("nowhere takes everything");
+            let judged = Judged {
+                snapshot: &snapshot,
+                judgement: &Findings::new().judge(&snapshot),
+            };
+            shown.snapshot(&judged).expect("nowhere takes everything");
         }
     })
 }

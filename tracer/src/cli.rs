@@ -19,19 +19,19 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
-use crate::lab::shape::Shape;
+use crate::analysis::condition::Condition;
 use crate::model::event::Family;
 use crate::model::filter::{Cgroup, Filter, Network, Processes};
 use crate::model::state_set::StateSet;
 use crate::options::{
     Color, CompareOptions, DEFAULT_RING_BYTES, DoctorOptions, EventsOptions, ExplainOptions,
-    LiveForm, LiveOptions, NetnsChoice, RecordOptions, ReportOptions, Scope, TrialOptions,
+    LiveForm, LiveOptions, Load, NetnsChoice, RecordOptions, ReportOptions, Scope, TrialOptions,
 };
 use crate::printable;
 
 const EXAMPLES: &str = "\
 Examples:
-  twtrace                            do the TIME_WAITs of this machine hurt?
+  twtrace                            what is wrong with the connections of this machine?
   twtrace --json --duration 1m       the same as JSON Lines, for a minute
   twtrace events --state time-wait   every TIME_WAIT that begins and ends
   twtrace doctor                     what this host lacks to run it, if anything
@@ -46,6 +46,7 @@ Examples:
   twtrace live --plain --interval 10s | tee tw.log
   twtrace live --netns self --dst 10.0.0.0/8 --dport 443
   twtrace live --json --count 1 | jq .time_wait.ended
+  twtrace live --until 'time_wait < 100' --timeout 90s && systemctl start app
 
 With --json each line is one snapshot, one an interval and one at the end; its
 schema is docs/schema/snapshot-1.json. Counters count since the start.";
@@ -65,7 +66,7 @@ its timer and its end are events of their own, under the same socket number.";
 ///
 /// twtrace counts the sockets of this machine in every TCP state, live, and
 /// measures how long each one really sat in TIME_WAIT and why it left. Its
-/// first lines answer whether the TIME_WAITs hurt at all.
+/// first lines say what is wrong, if anything, and what to do.
 ///
 /// It reads tracepoints and changes nothing. It needs root. Without a verb it
 /// does what `twtrace live` does, with the same options.
@@ -89,10 +90,11 @@ pub struct Cli {
 enum Verb {
     /// Live counts per state, TIME_WAIT lives, ends by reason, port headroom
     ///
-    /// Answers first whether the TIME_WAITs hurt: the destination that is
-    /// closest to running out of local ports, and whose end of the connections
-    /// they are on. Then live counts and rates of the ten states, how long
-    /// TIME_WAITs really live and why they end, who makes them.
+    /// Says first what is wrong, whom it concerns and what to do: ports that run
+    /// out and what holds them, connections that a program does not close, full
+    /// queues, ports that cannot be bound, connects that fail. Then live counts
+    /// and rates of the ten states, how long TIME_WAITs really live and why they
+    /// end, who makes them. docs/findings.md lists what is looked for.
     ///
     /// On a terminal the tables are redrawn in place; into a pipe they are
     /// printed once an interval.
@@ -109,15 +111,16 @@ enum Verb {
 
     /// What is missing to run, how near the limits are, and how this host is set
     ///
-    /// Says of each thing the tracer needs whether it is there and, if not,
-    /// what to do. Then, after watching for a few seconds: how near clients are
+    /// Says what is wrong, as `live` does, after watching for a few seconds, and of
+    /// each thing the tracer needs whether it is there and, if not, what to do.
+    /// Then how near clients are
     /// to running out of local ports, and network namespaces to
     /// tcp_max_tw_buckets; what TIME_WAITs cost in memory; what each namespace
     /// is set to, and what a reboot would undo; what somebody who set it so may
     /// have believed, and the measurement that refutes it.
     ///
-    /// It changes nothing. The exit status is 1 if something that is needed is
-    /// missing.
+    /// It changes nothing. The exit status is 1 if something hurts, or something
+    /// that is needed is missing.
     #[command(after_long_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
 
@@ -187,7 +190,7 @@ pub enum Request {
     Doctor(DoctorOptions),
     Explain(ExplainOptions),
     Trial(TrialOptions),
-    Lab { shape: Shape, verb: Box<Request> },
+    Lab { load: Load, verb: Box<Request> },
     Record(RecordOptions),
     Report(ReportOptions),
     Compare(CompareOptions),
@@ -259,6 +262,18 @@ struct LiveArgs {
     /// This is also what happens when the output is not a terminal.
     #[arg(long, conflicts_with = "json", help_heading = SHOW)]
     plain: bool,
+
+    /// End once this holds, with exit status 0
+    ///
+    /// A state and a number, such as 'time_wait < 100'; a verdict, such as
+    /// 'verdict == fine'; or a finding's id, such as bind_blocked or
+    /// 'not bind_blocked'. May be given more than once: then all have to hold.
+    #[arg(long, value_name = "CONDITION", help_heading = LONG)]
+    until: Vec<Condition>,
+
+    /// Give up waiting after this long, with exit status 3
+    #[arg(long, value_name = "TIME", value_parser = values::duration, requires = "until", help_heading = LONG)]
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -471,6 +486,8 @@ impl LiveArgs {
             interval: common.interval,
             duration: common.duration,
             count: common.count,
+            until: self.until.clone(),
+            timeout: self.timeout,
             ring_bytes: common.ring.ring_size.0,
         };
         (Request::Live(options), common.told.log_level())

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use log::LevelFilter;
 use tracer::cli::{self, Request};
+use tracer::options::Load;
 use tracer::{output, verbs};
 
 /// Something went wrong; 1 is kept for negative answers, 3 for undecided ones.
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
 
 fn perform(request: Request) -> anyhow::Result<ExitCode> {
     match request {
-        Request::Live(options) => verbs::live::run(&options).map(|()| ExitCode::SUCCESS),
+        Request::Live(options) => verbs::live::run(&options),
         Request::Events(options) => verbs::events::run(&options).map(|()| ExitCode::SUCCESS),
         Request::Doctor(options) => verbs::doctor::run(&options),
         Request::Explain(options) => verbs::explain::run(&options).map(|()| ExitCode::SUCCESS),
@@ -44,9 +45,9 @@ fn perform(request: Request) -> anyhow::Result<ExitCode> {
             "a trial of this machine itself is not there yet; `twtrace lab -- trial …` tries the same \
              change in network namespaces of its own"
         ),
-        Request::Lab { shape, verb } => match *verb {
-            Request::Trial(options) => verbs::trial::run(&shape, &options),
-            mut verb => verbs::lab::run(&shape, |lab| {
+        Request::Lab { load, verb } => match (load, *verb) {
+            (Load::Shape(shape), Request::Trial(options)) => verbs::trial::run(&shape, &options),
+            (load, mut verb) => verbs::lab::run(&load, |lab| {
                 if let Some(scope) = verb.scope_mut() {
                     scope.netns = lab.within(&scope.netns);
                 }

@@ -12,10 +12,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::analysis::condition::Condition;
 use crate::kernel::requirements::Reach;
+use crate::lab::scenes::Scene;
 use crate::lab::setting::Setting;
+use crate::lab::shape::Shape;
 use crate::model::filter::Filter;
 use crate::model::state_set::StateSet;
+
+/// What goes on in a lab.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Load {
+    /// Connections at a steady pace between two namespaces.
+    Shape(Shape),
+    /// A case in one.
+    Scene(&'static Scene),
+}
 
 /// Size of the ring buffer between the kernel side and twtrace, in bytes:
 /// about three seconds of 23,000 connections a second, read or not.
@@ -150,6 +162,9 @@ pub struct LiveOptions {
     pub duration: Option<Duration>,
     /// Snapshots after which to stop.
     pub count: Option<u64>,
+    /// Stop once all of these hold, or give up after so long.
+    pub until: Vec<Condition>,
+    pub timeout: Option<Duration>,
     /// A power-of-two multiple of the page size.
     pub ring_bytes: u32,
 }

@@ -3,6 +3,7 @@
 //! It says when; what is done then is [`watch`]'s room, and what becomes of
 //! snapshots and happenings is the sink's.
 
+mod look;
 mod namespaces;
 mod stall;
 mod watch;
@@ -16,6 +17,7 @@ use log::{debug, warn};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::look::Looked;
 use self::watch::Watch;
 use crate::kernel::cgroup::Cgroups;
 use crate::kernel::clock;
@@ -88,6 +90,8 @@ pub struct Names {
 pub struct Plan {
     pub scope: Scope,
     pub interval: Duration,
+    /// Whether every socket is to be looked at for each snapshot, or about so.
+    pub looks: bool,
     pub duration: Option<Duration>,
     pub ring_bytes: u32,
     /// For tests alone.
@@ -118,6 +122,7 @@ pub fn run_until(
 /// The watch, and what its snapshots are headed with.
 struct Session {
     watch: Watch,
+    looked: Option<Looked>,
     names: Names,
     scope: snapshot::Scope,
     host: snapshot::Host,
@@ -133,6 +138,7 @@ impl Session {
         let watch = Watch::start(facts, plan, host.hz)?;
         Ok(Self {
             watch,
+            looked: plan.looks.then(Looked::new),
             names: Names {
                 cgroups: Cgroups::new(),
                 wall: clock::Wall::now(),
@@ -271,6 +277,15 @@ impl Session {
             return Ok(More::Enough);
         }
 
+        if let Some(looked) = &mut self.looked {
+            let mut told = Told::new(sink, &mut self.names);
+            self.watch
+                .look(looked, &mut |happening| told.tell(happening))?;
+            if told.end()? == More::Enough {
+                return Ok(More::Enough);
+            }
+        }
+
         let at = clock::now();
         self.names.wall.follow();
         let frame = Frame {
@@ -292,10 +307,11 @@ impl Session {
             return Ok(More::Enough);
         }
         let cgroups = &mut self.names.cgroups;
-        let snapshot = self
+        let mut snapshot = self
             .watch
             .ledger
             .snapshot(frame, &mut |id| cgroups.path(id).map(str::to_owned));
+        snapshot.stock = self.looked.as_ref().map(|looked| looked.as_of(at));
         sink.snapshot(&Taken {
             snapshot: &snapshot,
             at,

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use tracer::analysis::findings;
 use tracer::knowledge::sysctls::{ALL, Bites, Claim, Known, Sysctl, Value, Versions};
+use tracer::lab::scenes;
 use tracer::render::explain::{bites, moves, reach};
 
 const BEGIN: &str = "<!-- from tracer/src/knowledge -->\n";
@@ -92,6 +94,36 @@ fn the_page_on_sysctls_is_the_table() {
         panic!(
             "docs/sysctls.md does not say what the table says: cp {} docs/sysctls.md",
             corrected.display()
+        );
+    }
+}
+
+#[test]
+fn the_page_on_findings_has_each_kind_and_scene() {
+    let page = include_str!("../../docs/findings.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let ids: Vec<String> = rows
+        .iter()
+        .filter_map(|row| row.split('`').nth(1).map(str::to_owned))
+        .collect();
+    let mut known: Vec<&str> = findings::ORDER.to_vec();
+    known.sort_unstable();
+    let mut told: Vec<&str> = ids.iter().map(String::as_str).collect();
+    told.sort_unstable();
+    assert_eq!(told, known);
+    for scene in scenes::ALL {
+        let name = format!("`{}`", scene.name);
+        let row = rows.iter().find(|row| row.contains(&name));
+        let row = row.unwrap_or_else(|| panic!("docs/findings.md has no scene {}", scene.name));
+        // What it provokes is what its row is about.
+        assert!(
+            scene
+                .finding
+                .is_none_or(|id| row.starts_with(&format!("| `{id}`"))),
+            "{row}"
         );
     }
 }

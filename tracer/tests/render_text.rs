@@ -4,14 +4,14 @@ mod invented;
 
 use tracer::model::snapshot::Snapshot;
 use tracer::model::state_set::StateSet;
-use tracer::render::live::{PlainTables, Redrawn, Size, Snapshots};
+use tracer::render::live::{PlainTables, Redrawn, Size};
 use tracer::render::terminal::Terminal;
 
 fn plain(snapshots: &[Snapshot], states: &str) -> String {
     let mut out = Vec::new();
     let mut sink = PlainTables::new(Terminal::new(&mut out, false), states.parse().unwrap());
     for snapshot in snapshots {
-        sink.snapshot(snapshot).unwrap();
+        invented::show(&mut sink, snapshot);
     }
     String::from_utf8(out).unwrap()
 }
@@ -25,7 +25,7 @@ fn screen(snapshots: &[Snapshot], columns: usize, rows: usize) -> String {
         StateSet::ALL,
     );
     for snapshot in snapshots {
-        sink.snapshot(snapshot).unwrap();
+        invented::show(&mut sink, snapshot);
     }
     let all = String::from_utf8(out).unwrap();
     let last = all.rsplit("\x1b[H").next().unwrap();
@@ -169,7 +169,7 @@ fn a_terminal_keeps_its_cursor_and_its_past() {
         rows: 24,
     };
     let mut sink = Redrawn::new(Terminal::new(&mut out, true), size, StateSet::ALL);
-    sink.snapshot(&invented::busy()).unwrap();
+    invented::show(&mut sink, &invented::busy());
     let all = String::from_utf8(out).unwrap();
     assert!(!all.contains("\x1b[?"), "a mode is changed: {all}");
     assert!(!all.contains("\x1b[3J"), "the scrollback is erased: {all}");
@@ -178,9 +178,8 @@ fn a_terminal_keeps_its_cursor_and_its_past() {
 #[test]
 fn colours_change_no_word() {
     let mut out = Vec::new();
-    PlainTables::new(Terminal::new(&mut out, true), StateSet::ALL)
-        .snapshot(&invented::lossy())
-        .unwrap();
+    let mut sink = PlainTables::new(Terminal::new(&mut out, true), StateSet::ALL);
+    invented::show(&mut sink, &invented::lossy());
     let styled = String::from_utf8(out).unwrap();
     assert_ne!(styled, plain(&[invented::lossy()], "all"));
     assert_eq!(

@@ -10,7 +10,6 @@ use strict::{closed, must_fit, validator};
 use tracer::model::snapshot::Lost;
 use tracer::render::events::{Happenings, Json};
 use tracer::render::json::JsonLines;
-use tracer::render::live::Snapshots;
 use tracer::render::terminal::Terminal;
 
 fn snapshots() -> Validator {
@@ -33,7 +32,7 @@ fn printed_snapshots() -> Vec<Value> {
     let mut out = Vec::new();
     let mut sink = JsonLines::new(Terminal::new(&mut out, false));
     for snapshot in [invented::busy(), invented::quiet(), invented::lossy()] {
-        sink.snapshot(&snapshot).unwrap();
+        invented::show(&mut sink, &snapshot);
     }
     lines(&out)
 }

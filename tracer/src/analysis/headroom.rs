@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::advise::KNEE;
+use super::load::KNEE;
 use crate::model::event::{Counters, NamespaceFacts};
 use crate::model::snapshot::Destination;
 
@@ -186,6 +186,7 @@ mod tests {
             births,
             reused_by_connect: 0,
             overflowed: 7,
+            listen_overflows: 0,
             minisockets,
             full_sockets: 0,
         }

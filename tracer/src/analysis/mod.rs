@@ -1,8 +1,10 @@
 //! Pure judgements: values in, sentences out.
 
-pub mod advise;
 pub mod compare;
+pub mod condition;
+pub mod findings;
 pub mod headroom;
+pub mod load;
 pub mod lot;
 pub mod metric;
 pub mod myths;

@@ -8,8 +8,10 @@ use log::LevelFilter;
 
 use super::{Cli, Request, values};
 use crate::lab::churn::First;
+use crate::lab::scenes::{self, Scene};
 use crate::lab::setting::Setting;
 use crate::lab::shape::Shape;
+use crate::options::Load;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +19,7 @@ Examples:
   twtrace lab --rate 400 -- live --json --duration 2m
   twtrace lab --ports 1000 -- live             a client that runs out of ports
   twtrace lab --close server -- live --netns server
+  twtrace lab --scene accept-queue             a case that people have
   twtrace lab -- events --state time-wait --count 100
 
 The verb sees the namespace of the client unless its own --netns says otherwise:
@@ -68,6 +71,14 @@ pub(super) struct LabArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = LOAD)]
     sysctl: Vec<Setting>,
 
+    /// Play a case that people have, instead of a load; `list` says which there are
+    ///
+    /// It begins a second after the verb, in one network namespace, which is the
+    /// client and the server.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["rate", "close", "ports", "destinations", "close_wait", "sysctl"],
+          value_parser = scene)]
+    scene: Option<&'static Scene>,
+
     /// What to run in there, with its options [default: live]
     #[arg(last = true, value_name = "VERB")]
     verb: Vec<OsString>,
@@ -103,14 +114,35 @@ impl LabArgs {
                 "a lab does not fit into a lab",
             ));
         }
+        let load = match self.scene {
+            Some(_) if matches!(request, Request::Trial(_)) => {
+                return Err(command.error(
+                    clap::error::ErrorKind::ArgumentConflict,
+                    "a trial needs a load that goes on, and a scene is none",
+                ));
+            }
+            Some(scene) => Load::Scene(scene),
+            None => Load::Shape(shape),
+        };
         Ok((
             Request::Lab {
-                shape,
+                load,
                 verb: Box::new(request),
             },
             log_level,
         ))
     }
+}
+
+/// By its name.
+fn scene(name: &str) -> Result<&'static Scene, String> {
+    scenes::find(name).ok_or_else(|| {
+        let all: Vec<String> = scenes::ALL
+            .iter()
+            .map(|scene| format!("  {:<22} {}", scene.name, scene.about))
+            .collect();
+        format!("the scenes are\n{}", all.join("\n"))
+    })
 }
 
 /// The command line of every verb, in a lab: what it watches is the client.

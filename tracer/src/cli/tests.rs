@@ -4,6 +4,7 @@ use clap::CommandFactory as _;
 
 use super::*;
 use crate::lab::churn::First;
+use crate::lab::shape::Shape;
 use crate::options::LabEnd;
 
 fn request(words: &str) -> Request {
@@ -68,7 +69,10 @@ fn events_take_the_same_filters() {
 
 fn lab(words: &str) -> (Shape, Request) {
     match request(words) {
-        Request::Lab { shape, verb } => (shape, *verb),
+        Request::Lab {
+            load: Load::Shape(shape),
+            verb,
+        } => (shape, *verb),
         other => panic!("{other:?}"),
     }
 }

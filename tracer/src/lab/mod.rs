@@ -13,6 +13,7 @@ pub mod mounts;
 pub mod netns;
 pub mod population;
 pub mod replicas;
+pub mod scenes;
 pub mod segments;
 pub mod setting;
 pub mod shape;

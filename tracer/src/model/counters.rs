@@ -12,6 +12,21 @@ macro_rules! counters {
         impl $name {
             pub const NAMES: &[&str] = &[$(stringify!($field)),*];
 
+            /// Of all, those of nested counters aside.
+            #[must_use]
+            pub fn sum(&self) -> u64 {
+                0 $(+ self.$field)*
+            }
+
+            /// Both together.
+            #[must_use]
+            pub fn with(&self, other: &$name) -> $name {
+                $name {
+                    $($field: self.$field + other.$field,)*
+                    $($($nested: self.$nested.with(&other.$nested),)*)?
+                }
+            }
+
             /// How far each moved since `earlier`.
             #[must_use]
             pub fn since(&self, earlier: &$name) -> $name<i64> {

@@ -5,16 +5,30 @@
 //! state, minisockets included: that is what `connect()` runs out of.
 
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
-use super::event::{Family, NamespaceFacts, Netns, Tuple};
+use super::event::{Family, Moment, NamespaceFacts, Netns, Tuple};
+use super::happening::{CloseReason, Process};
 use super::hash::{Keyed, Map};
-use super::snapshot;
+use super::snapshot::{self, ConnectFailures};
 
 /// No destination.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Seconds over which rates are smoothed.
 const SMOOTH_S: f64 = 3.0;
+
+/// What became of connects is told of the last one to two of these, seconds.
+const RECENT_S: f64 = 5.0;
+
+/// How long a connect takes whose SYN is sent again: after 1, 3 and 7 s, or since
+/// Linux 6.5 (`tcp_syn_linear_timeouts`) after each of four seconds; and how far from
+/// that it may be.
+const SENT_AGAIN_S: [&[f64]; 3] = [&[1.0, 2.0], &[3.0, 4.0], &[7.0, 6.0]];
+const ABOUT: f64 = 0.1;
+
+/// Who gives up after this long had no answer.
+const UNANSWERED: Duration = Duration::from_millis(900);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
@@ -51,6 +65,43 @@ struct Destination {
     growth_per_s: f64,
     /// How much of the smoothing window has been filled, 0 to 1.
     filled: f64,
+    /// What became of connects: lately, and in the stretch before.
+    recent: [Attempts; 2],
+    /// Who connected last, and who failed last.
+    owner: Option<(Moment, Process)>,
+    failing: Option<(Moment, Process)>,
+}
+
+/// What became of connects to one destination in a stretch of time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    established: u64,
+    /// Of these, those that took as long as a SYN sent again takes.
+    late: [u64; 3],
+    failed: ConnectFailures,
+    /// Of those abandoned, those that had waited for an answer.
+    given_up: u64,
+    /// Connections that closed, and how long they had been established.
+    closed: u64,
+    lived: Duration,
+}
+
+impl Attempts {
+    fn is_empty(&self) -> bool {
+        self.established == 0 && self.closed == 0 && self.failed.sum() == 0
+    }
+
+    fn with(mut self, other: &Attempts) -> Attempts {
+        self.established += other.established;
+        for (late, more) in self.late.iter_mut().zip(other.late) {
+            *late += more;
+        }
+        self.failed = self.failed.with(&other.failed);
+        self.given_up += other.given_up;
+        self.closed += other.closed;
+        self.lived += other.lived;
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +113,9 @@ pub(super) struct Destinations {
     by_key: Map<Key, u32>,
     limit: usize,
     left_out: u64,
+    /// Seconds since what is recent began, and the seconds of the stretch before.
+    recent_s: f64,
+    before_s: f64,
 }
 
 impl Destinations {
@@ -73,6 +127,59 @@ impl Destinations {
             by_key: Map::with_hasher(hash),
             limit,
             left_out: 0,
+            recent_s: 0.0,
+            before_s: 0.0,
+        }
+    }
+
+    /// A connect was answered, after so long.
+    #[inline]
+    pub(super) fn connected(
+        &mut self,
+        index: u32,
+        at: Moment,
+        after: Duration,
+        owner: Option<Process>,
+    ) {
+        let Some(destination) = self.all.get_mut(index as usize) else {
+            return;
+        };
+        newest(&mut destination.owner, at, owner);
+        let attempts = &mut destination.recent[0];
+        attempts.established += 1;
+        let after = after.as_secs_f64();
+        if after >= UNANSWERED.as_secs_f64() {
+            for (late, nominal) in attempts.late.iter_mut().zip(SENT_AGAIN_S) {
+                let about = |nominal: &f64| (after - nominal).abs() <= nominal * ABOUT;
+                *late += u64::from(nominal.iter().any(about));
+            }
+        }
+    }
+
+    /// A connect failed.
+    pub(super) fn failed(
+        &mut self,
+        index: u32,
+        at: Moment,
+        reason: CloseReason,
+        after: Option<Duration>,
+        owner: Option<Process>,
+    ) {
+        if let Some(destination) = self.all.get_mut(index as usize) {
+            let attempts = &mut destination.recent[0];
+            *attempts.failed.by(reason) += 1;
+            let waited = after.is_some_and(|after| after >= UNANSWERED);
+            attempts.given_up += u64::from(reason == CloseReason::Abandoned && waited);
+            newest(&mut destination.failing, at, owner);
+        }
+    }
+
+    /// A connection that was established so long closes.
+    #[inline]
+    pub(super) fn lived(&mut self, index: u32, time: Duration) {
+        if let Some(destination) = self.all.get_mut(index as usize) {
+            destination.recent[0].closed += 1;
+            destination.recent[0].lived += time;
         }
     }
 
@@ -144,12 +251,21 @@ impl Destinations {
             return;
         }
         let fresh = 1.0 - (-interval / SMOOTH_S).exp();
+        self.recent_s += interval;
+        let turns = self.recent_s >= RECENT_S;
+        if turns {
+            self.before_s = std::mem::take(&mut self.recent_s);
+        }
         for index in 0..self.all.len() {
             let d = &mut self.all[index];
             if !d.in_use {
                 continue;
             }
-            if d.used == 0 && d.connects == 0 && d.connects_per_s / d.filled.max(fresh) < 0.5 {
+            if turns {
+                d.recent = [Attempts::default(), d.recent[0]];
+            }
+            let at_rest = d.used == 0 && d.recent.iter().all(Attempts::is_empty);
+            if at_rest && d.connects == 0 && d.connects_per_s / d.filled.max(fresh) < 0.5 {
                 self.discard(index as u32);
                 continue;
             }
@@ -191,6 +307,57 @@ impl Destinations {
         shown
     }
 
+    /// What became of connects lately, by destination: most failures first, then
+    /// most connects.
+    pub(super) fn attempts(
+        &self,
+        rows: usize,
+        cgroup_path: &mut dyn FnMut(u64) -> Option<String>,
+    ) -> Vec<snapshot::Connects> {
+        let tried = self.all.iter().filter(|d| d.in_use).map(|d| {
+            let [now, before] = &d.recent;
+            (d, now.with(before))
+        });
+        let mut tried: Vec<_> = tried.filter(|(_, tried)| !tried.is_empty()).collect();
+        let rank = |(d, tried): &(&Destination, Attempts)| {
+            let late: u64 = tried.late.iter().sum();
+            let key = &d.key;
+            (
+                std::cmp::Reverse((tried.failed.sum() + late, tried.established)),
+                (key.netns, key.local, key.remote, key.remote_port),
+            )
+        };
+        tried.sort_by_cached_key(rank);
+        tried.truncate(rows);
+        let window_s = self.recent_s + self.before_s;
+        let shown = |(d, tried): (&Destination, Attempts)| {
+            let (local, remote) = (d.key.tuple().local_addr(), d.key.tuple().remote_addr());
+            snapshot::Connects {
+                netns: d.key.netns.0,
+                local,
+                remote,
+                remote_port: d.key.remote_port,
+                window_s,
+                established: tried.established,
+                late_1s: tried.late[0],
+                late_3s: tried.late[1],
+                late_7s: tried.late[2],
+                failed: tried.failed,
+                given_up: tried.given_up,
+                closed: tried.closed,
+                mean_life_s: (tried.closed > 0)
+                    .then(|| tried.lived.as_secs_f64() / tried.closed as f64),
+                owner: d
+                    .owner
+                    .map(|(_, by)| snapshot::Holder::of(&by, cgroup_path)),
+                failing: d
+                    .failing
+                    .map(|(_, by)| snapshot::Holder::of(&by, cgroup_path)),
+            }
+        };
+        tried.into_iter().map(shown).collect()
+    }
+
     fn insert(&mut self, key: Key) -> Option<u32> {
         if self.free.is_empty() && self.all.len() >= self.limit {
             self.discard_an_unused();
@@ -206,6 +373,9 @@ impl Destinations {
             connects_per_s: 0.0,
             growth_per_s: 0.0,
             filled: 0.0,
+            recent: [Attempts::default(); 2],
+            owner: None,
+            failing: None,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -244,17 +414,22 @@ impl Destinations {
     }
 }
 
+impl Key {
+    fn tuple(&self) -> Tuple {
+        Tuple {
+            netns: self.netns,
+            family: self.family,
+            local: self.local,
+            remote: self.remote,
+            local_port: 0,
+            remote_port: self.remote_port,
+        }
+    }
+}
+
 impl Destination {
     fn rendered(&self, facts: &NamespaceFacts, life_s: f64) -> snapshot::Destination {
-        let key = &self.key;
-        let tuple = Tuple {
-            netns: key.netns,
-            family: key.family,
-            local: key.local,
-            remote: key.remote,
-            local_port: 0,
-            remote_port: key.remote_port,
-        };
+        let (key, tuple) = (&self.key, self.key.tuple());
         let (local, remote) = (tuple.local_addr(), tuple.remote_addr());
         let usable = usable_ports(facts);
         let holds_s = facts
@@ -280,6 +455,15 @@ impl Destination {
             limit_per_s,
             exhausted_in_s: (growth > 0.0 && runs_out).then(|| left as f64 / growth),
         }
+    }
+}
+
+/// Records of several CPUs come in the order of their sockets, so time decides.
+fn newest(known: &mut Option<(Moment, Process)>, at: Moment, owner: Option<Process>) {
+    if let Some(owner) = owner
+        && known.is_none_or(|(then, by)| (then, by.pid) <= (at, owner.pid))
+    {
+        *known = Some((at, owner));
     }
 }
 

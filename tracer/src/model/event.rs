@@ -158,6 +158,8 @@ pub struct Counters {
     pub reused_by_connect: u64,
     /// `TcpExt: TCPTimeWaitOverflow`.
     pub overflowed: u64,
+    /// `TcpExt: ListenOverflows`: how often an accept queue was full.
+    pub listen_overflows: u64,
     /// sockstat `TCP: tw`: minisockets of both kinds.
     pub minisockets: u64,
     /// sockstat and sockstat6 `inuse`: full sockets that are hashed.
@@ -259,6 +261,9 @@ pub struct Step {
     pub error: u16,
     /// `tcp_sock.linger2` is negative, at a step to `Close`.
     pub linger2_negative: bool,
+    /// At a step from `SynSent` to `Close`: it was never among the connections, as
+    /// its port was taken, or none was free.
+    pub never_hashed: bool,
     /// With the first step, with the one that fixes the port, and with all
     /// while stock is taken. At a step to `Close` its local port may be 0.
     pub tuple: Option<Tuple>,

@@ -94,6 +94,7 @@ pub enum CloseReason {
     Refused,
     Abandoned,
     Unreachable,
+    AddressInUse,
     /// A listener was closed.
     StoppedListening,
     Other,
@@ -113,6 +114,7 @@ impl CloseReason {
             CloseReason::Refused => "refused",
             CloseReason::Abandoned => "abandoned",
             CloseReason::Unreachable => "unreachable",
+            CloseReason::AddressInUse => "address_in_use",
             CloseReason::StoppedListening => "stopped_listening",
             CloseReason::Other => "other",
         }

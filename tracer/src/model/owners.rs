@@ -242,7 +242,7 @@ impl Identity {
 }
 
 /// As the kernel itself tells of a process outside: by the number 0.
-fn shown(pid: u32) -> u32 {
+pub(crate) fn shown(pid: u32) -> u32 {
     if pid & OUTSIDE == 0 { pid } else { 0 }
 }
 

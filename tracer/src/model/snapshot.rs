@@ -12,6 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracer_common::state::State;
 
 use super::counters::counters;
+use super::event::Tuple;
+use super::happening::{CloseReason, Process};
+use super::stock::Stock;
+use crate::units;
 
 pub const SCHEMA: &str = "twtrace.snapshot/1";
 
@@ -37,6 +41,14 @@ pub struct Snapshot {
     /// The newest connect that found no free port; absent where none did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_without_port: Option<WithoutPort>,
+    /// The newest TIME_WAIT that a RST ended.
+    #[serde(skip)]
+    pub last_reset: Option<Tuple>,
+    /// What became of connects lately, by destination: most failures first.
+    pub connects: Vec<Connects>,
+    /// What a look at every socket found; absent where nobody looks.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub stock: Option<Stock>,
     pub connect_latency_s: Distribution,
     /// How often no ACK came in time for a SYN-ACK: it was sent again, or the
     /// half-open request given up.
@@ -184,6 +196,10 @@ pub struct ConnectFailures<N = u64> {
     pub timed_out: N,
     pub abandoned: N,
     pub unreachable: N,
+    /// The port that the program chose is taken towards this destination. Recordings
+    /// of earlier versions have these among the abandoned.
+    #[serde(default)]
+    pub address_in_use: N,
     pub other: N,
 }
 
@@ -358,6 +374,59 @@ pub struct Destination {
     pub exhausted_in_s: Option<f64>,
 }
 
+/// What became of the connects to one destination within the last seconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Connects {
+    pub netns: u32,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub remote_port: u16,
+    /// The seconds that this is of.
+    pub window_s: f64,
+    pub established: u64,
+    /// Of these, how many took about as long as a SYN sent again takes: 1 or 2 s, 3 or
+    /// 4 s, 6 or 7 s.
+    pub late_1s: u64,
+    pub late_3s: u64,
+    pub late_7s: u64,
+    pub failed: ConnectFailures,
+    /// Of those abandoned, those that had waited a second or more for an answer.
+    pub given_up: u64,
+    /// Connections that closed, and how long they were established on average.
+    pub closed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_life_s: Option<f64>,
+    /// Who connected last, and who failed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Holder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Holder>,
+}
+
+/// The process that a socket belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Holder {
+    /// 0: it has no number in the PID namespace of `/proc`.
+    pub pid: u32,
+    pub comm: String,
+    /// Path below the cgroup v2 mount; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+}
+
+impl Holder {
+    pub(super) fn of(
+        process: &Process,
+        cgroup_path: &mut dyn FnMut(u64) -> Option<String>,
+    ) -> Holder {
+        Holder {
+            pid: process.pid,
+            comm: process.comm.as_ref().map(units::comm).unwrap_or_default(),
+            cgroup: process.cgroup.and_then(cgroup_path),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// 0: it has no number in the PID namespace of `/proc`.
@@ -409,6 +478,21 @@ pub enum Exactness {
     Approximate,
 }
 
+impl ConnectFailures {
+    /// The counter of connects that failed for this reason.
+    pub(super) fn by(&mut self, reason: CloseReason) -> &mut u64 {
+        match reason {
+            CloseReason::PortsExhausted => &mut self.ports_exhausted,
+            CloseReason::Refused => &mut self.refused,
+            CloseReason::TimedOut => &mut self.timed_out,
+            CloseReason::Abandoned => &mut self.abandoned,
+            CloseReason::Unreachable => &mut self.unreachable,
+            CloseReason::AddressInUse => &mut self.address_in_use,
+            _ => &mut self.other,
+        }
+    }
+}
+
 counters!(StraightToClosed {
     overflow,
     reset,
@@ -422,6 +506,7 @@ counters!(ConnectFailures {
     timed_out,
     abandoned,
     unreachable,
+    address_in_use,
     other
 });
 counters!(TimeWaitEnds {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::model::snapshot::Snapshot;
+use crate::analysis::findings::Judged;
 use crate::render::live::Snapshots;
 use crate::render::terminal::Terminal;
 
@@ -19,7 +19,7 @@ impl<W: Write> JsonLines<W> {
 }
 
 impl<W: Write> Snapshots for JsonLines<W> {
-    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        self.out.json(snapshot)
+    fn snapshot(&mut self, judged: &Judged<'_>) -> io::Result<()> {
+        self.out.json(judged)
     }
 }

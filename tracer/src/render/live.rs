@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use crate::model::snapshot::Snapshot;
+use crate::analysis::findings::Judged;
 use crate::model::state_set::StateSet;
 use crate::render::line::{Line, stacked};
 use crate::render::terminal::Terminal;
@@ -13,7 +13,7 @@ use crate::render::text::{self, Earlier};
 
 /// Takes the snapshots of a run, in their order. Each is shown when the call returns.
 pub trait Snapshots {
-    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()>;
+    fn snapshot(&mut self, judged: &Judged<'_>) -> io::Result<()>;
 }
 
 /// Width of tables where no terminal says another.
@@ -39,14 +39,14 @@ impl<W: Write> PlainTables<W> {
 }
 
 impl<W: Write> Snapshots for PlainTables<W> {
-    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        let blocks = text::plain(snapshot, self.earlier.as_ref(), self.states, PLAIN_WIDTH);
+    fn snapshot(&mut self, judged: &Judged<'_>) -> io::Result<()> {
+        let blocks = text::plain(judged, self.earlier.as_ref(), self.states, PLAIN_WIDTH);
         let mut page = Vec::new();
         if self.earlier.is_some() {
             page.extend([Line::default(), Line::default()]);
         }
         page.extend(stacked(blocks, PLAIN_WIDTH, None));
-        self.earlier = Some(Earlier::of(snapshot));
+        self.earlier = Some(Earlier::of(judged.snapshot));
         self.out.page(&page)
     }
 }
@@ -92,10 +92,10 @@ impl<W: Write, S: FnMut() -> Size> Redrawn<W, S> {
 }
 
 impl<W: Write, S: FnMut() -> Size> Snapshots for Redrawn<W, S> {
-    fn snapshot(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+    fn snapshot(&mut self, judged: &Judged<'_>) -> io::Result<()> {
         let size = (self.size)();
-        let blocks = text::screen(snapshot, self.earlier.as_ref(), self.states, size.columns);
-        self.earlier = Some(Earlier::of(snapshot));
+        let blocks = text::screen(judged, self.earlier.as_ref(), self.states, size.columns);
+        self.earlier = Some(Earlier::of(judged.snapshot));
         // The last row stays free: a newline at its end would scroll the page.
         let page = stacked(blocks, size.columns, Some(size.rows.saturating_sub(1)));
         let mut bytes = Vec::new();

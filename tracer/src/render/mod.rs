@@ -7,6 +7,7 @@
 pub mod comparison;
 pub mod events;
 pub mod explain;
+pub mod findings;
 pub mod json;
 pub mod line;
 pub mod live;

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::model::snapshot::Snapshot;
+use crate::analysis::findings::Judged;
 use crate::model::state_set::StateSet;
 use crate::recording::{End, Ended, Header, Row, SysctlChange, Torn};
 use crate::render::line::{Block, Line, Tone, wrapped};
@@ -16,7 +16,7 @@ pub struct Report<'a> {
     pub header: &'a Header,
     pub frames: u64,
     /// Of the whole run.
-    pub snapshot: &'a Snapshot,
+    pub judged: Judged<'a>,
     pub course: &'a [Row],
     pub changes: &'a [SysctlChange],
     pub end: Option<&'a End>,
@@ -27,7 +27,7 @@ pub struct Report<'a> {
 #[must_use]
 pub fn plain(report: &Report<'_>, shown: StateSet, width: usize) -> Vec<Block> {
     let mut blocks = vec![about(report, width)];
-    blocks.extend(text::plain(report.snapshot, None, shown, width));
+    blocks.extend(text::plain(&report.judged, None, shown, width));
     blocks.extend(course(report.course));
     blocks.extend(changes(report.changes, width));
     blocks
@@ -171,7 +171,7 @@ fn unsigned(n: i64) -> u64 {
 #[derive(Debug, Serialize)]
 pub struct Json<'a> {
     #[serde(flatten)]
-    snapshot: &'a Snapshot,
+    judged: Judged<'a>,
     recording: About<'a>,
 }
 
@@ -194,7 +194,7 @@ struct About<'a> {
 #[must_use]
 pub fn json<'a>(report: &Report<'a>) -> Json<'a> {
     Json {
-        snapshot: report.snapshot,
+        judged: report.judged,
         recording: About {
             began: report.header.time,
             frames: report.frames,

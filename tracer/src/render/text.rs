@@ -5,13 +5,16 @@
 //! what goes beside what, is [`super::line`]'s affair and [`screen`]'s.
 
 mod facts;
+mod listeners;
 mod lives;
 mod states;
 mod tables;
+mod troubles;
 
-use crate::analysis::advise::{self, Verdict};
+use crate::analysis::findings::Judged;
 use crate::model::snapshot::{Distribution, Exactness, Lost, Snapshot, States, Summary};
 use crate::model::state_set::StateSet;
+use crate::render::findings;
 use crate::render::line::{Block, Line, Tone, listed, wrapped};
 use crate::units;
 
@@ -42,17 +45,21 @@ impl Earlier {
 /// All blocks, below one another.
 #[must_use]
 pub fn plain(
-    snapshot: &Snapshot,
+    judged: &Judged<'_>,
     earlier: Option<&Earlier>,
     shown: StateSet,
     width: usize,
 ) -> Vec<Block> {
+    let snapshot = judged.snapshot;
     let mut blocks = vec![
-        head(snapshot, width),
+        head(judged, width),
         states::block(snapshot, earlier, shown, width),
         lives::block(snapshot, width),
     ];
     blocks.extend(facts::blocks(snapshot, width));
+    blocks.extend(troubles::failures(snapshot, width));
+    blocks.extend(troubles::held(snapshot, width));
+    blocks.extend(listeners::block(snapshot, width));
     blocks.extend(tables::ports(snapshot, width));
     blocks.extend(tables::owners(snapshot, width));
     blocks.extend(tables::remotes(snapshot));
@@ -64,11 +71,12 @@ pub fn plain(
 /// The same for a terminal: side by side where the width allows it.
 #[must_use]
 pub fn screen(
-    snapshot: &Snapshot,
+    judged: &Judged<'_>,
     earlier: Option<&Earlier>,
     shown: StateSet,
     width: usize,
 ) -> Vec<Block> {
+    let snapshot = judged.snapshot;
     let states = states::narrow_block(snapshot, earlier, shown);
     let left = width.saturating_sub(states.width() + GAP);
     let counts = if left >= lives::NARROWEST {
@@ -76,9 +84,12 @@ pub fn screen(
     } else {
         vec![states, lives::block(snapshot, width)]
     };
-    let mut blocks = vec![head(snapshot, width)];
+    let mut blocks = vec![head(judged, width)];
     blocks.extend(counts);
     blocks.extend(facts::blocks(snapshot, width));
+    blocks.extend(troubles::failures(snapshot, width));
+    blocks.extend(troubles::held(snapshot, width));
+    blocks.extend(listeners::block(snapshot, width));
     blocks.extend(tables::ports(snapshot, width));
     blocks.extend(tables::owners(snapshot, width));
     blocks.extend(side_by_side(
@@ -99,17 +110,10 @@ fn side_by_side(left: Option<Block>, right: Option<Block>, width: usize) -> Vec<
     }
 }
 
-/// Whether it hurts, and whether the numbers can be trusted.
-fn head(snapshot: &Snapshot, width: usize) -> Block {
-    let advice = advise::time_waits(snapshot);
-    let tone = match advice.verdict {
-        Verdict::Hurts => Tone::Bad,
-        Verdict::Near => Tone::Warn,
-        Verdict::DoesNotHurt => Tone::Good,
-        Verdict::Undecided => Tone::Strong,
-    };
-    let mut lines = wrapped(tone, &advice.headline, width, 0);
-    lines.extend(wrapped(Tone::Plain, &advice.because, width, 0));
+/// What is wrong, what to do, and whether the numbers can be trusted.
+fn head(judged: &Judged<'_>, width: usize) -> Block {
+    let snapshot = judged.snapshot;
+    let mut lines = findings::lines(judged, width);
     lines.extend(doubts(snapshot, width));
     lines.extend(listed(Tone::Faint, &about(snapshot), width));
     Block::new("summary", lines)

@@ -17,10 +17,11 @@ use super::namespaces::Namespaces;
 use crate::kernel::counters::Reading;
 use crate::kernel::netns::{self, Namespace, Search};
 use crate::kernel::requirements::Facts;
-use crate::kernel::tracer::{Tracer, Wanted};
-use crate::kernel::walk::{Found, NetnsFacts, Stuck};
+use crate::kernel::tracer::{Met, Tracer, Wanted};
+use crate::kernel::walk::{NetnsFacts, Stuck};
 use crate::kernel::{cgroup, clock, counters};
 use crate::model::event::{Event, Identity, Lost, Moment, Netns, Tick};
+use crate::model::found::Found;
 use crate::model::happening::Happening;
 use crate::model::ledger::{Config, Ledger};
 use crate::selftest;
@@ -39,9 +40,11 @@ const RESYNC: Duration = Duration::from_millis(400);
 pub(super) struct Watch {
     pub(super) tracer: Tracer,
     pub(super) ledger: Ledger,
-    namespaces: Namespaces,
+    pub(super) namespaces: Namespaces,
     /// Where half-open requests were found last.
     half_open: FxHashMap<Netns, u64>,
+    /// How often accept queues were full, as of the last witness.
+    pub(super) overflows: FxHashMap<Netns, u64>,
     last_witness: Moment,
     witnessed: u32,
     last_resync: Moment,
@@ -81,6 +84,7 @@ impl Watch {
             }),
             namespaces: Namespaces::new(only),
             half_open: FxHashMap::default(),
+            overflows: FxHashMap::default(),
             last_witness: Moment(0),
             witnessed: 1,
             last_resync: started,
@@ -101,6 +105,11 @@ impl Watch {
         self.namespaces
             .ended()
             .filter(|&netns| self.namespaces.replaced() || self.ledger.sockets_in(netns) == 0)
+    }
+
+    /// The only namespace to be seen.
+    pub(super) fn only(&self) -> Option<Netns> {
+        self.namespaces.only()
     }
 
     /// The next [`Watch::ask`] is not to lag behind the kernel's counters.
@@ -130,6 +139,7 @@ impl Watch {
             self.last_witness = now;
             self.look_at_namespaces(tell)?;
             self.ledger.asks(clock::now());
+            self.overflows.clear();
             for reading in counters::read(self.namespaces.ways()) {
                 let Reading {
                     netns,
@@ -138,6 +148,7 @@ impl Watch {
                 } = reading;
                 // A way may lead elsewhere by now.
                 if self.namespaces.is_listed(netns, cookie) {
+                    self.overflows.insert(netns, counters.listen_overflows);
                     answers.push(Event::Counters { netns, counters });
                 }
             }
@@ -257,11 +268,15 @@ impl Watch {
         let only = self.namespaces.only();
         let mut counted = HalfOpen::default();
         let ledger = &mut self.ledger;
-        let outcome = self.tracer.stock(
-            only,
-            |found| counted.count(found),
-            |event| ledger.apply(event, tell),
-        )?;
+        let outcome = self.tracer.look(only, |met| match met {
+            Met::Event(event) => ledger.apply(event, tell),
+            Met::Sockets(found) => {
+                counted.count(found);
+                for seed in found.iter().filter_map(Found::seed) {
+                    ledger.apply(&Event::Seed(seed), tell);
+                }
+            }
+        })?;
         debug!(
             "{} sockets in {} namespaces, {} chains begun again, {} runs of {:?} at most",
             outcome.sockets,

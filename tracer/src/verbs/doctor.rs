@@ -18,6 +18,7 @@ use log::warn;
 
 use self::report::{Band, Boot, Inspected, Look, Memory, Report, Revert};
 use super::live::CANNOT_WRITE;
+use crate::analysis::findings::{Findings, Judgement};
 use crate::analysis::headroom::{Buckets, Ports};
 use crate::analysis::myths::{self, AtBoot, Place, Seen};
 use crate::kernel::counters::Reading;
@@ -43,8 +44,8 @@ const ARTICLE: [&str; 4] = [
     "tcp_max_tw_buckets",
 ];
 
-/// Tells what the host offers; a negative answer if something needed is missing
-/// or an assumption does not hold.
+/// Tells what the host offers; a negative answer if something hurts, something needed
+/// is missing, or an assumption does not hold.
 pub fn run(options: &DoctorOptions) -> Result<ExitCode> {
     let mut report = examine(options.look)?;
     // It says more of what a start refuses.
@@ -60,7 +61,7 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode> {
         out.page(&text::page(&report))
     };
     written.context(CANNOT_WRITE)?;
-    Ok(if report.ready && !report.has_failed() {
+    Ok(if report.ready && !report.has_failed() && !report.hurts() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -124,8 +125,8 @@ fn examine(look: Duration) -> Result<Report> {
         })
         .collect();
     let first = netns::of_process_one().unwrap_or(own);
-    let seen = watched.as_ref().map_or(Seen::default(), |(snapshot, _)| {
-        let side = snapshot.time_wait.side;
+    let seen = watched.as_ref().map_or(Seen::default(), |watched| {
+        let side = watched.snapshot.time_wait.side;
         Seen {
             client: side.client,
             server: side.server,
@@ -144,24 +145,25 @@ fn examine(look: Duration) -> Result<Report> {
         .iter()
         .filter_map(|n| Some((n.netns, n.facts.as_ref()?)))
         .collect();
-    let ports = watched.as_ref().map(|(snapshot, _)| {
+    let ports = watched.as_ref().map(|watched| {
         let of = |to| Ports::of(to, facts.get(&to.netns).copied());
-        snapshot.ports.iter().map(of).collect()
+        watched.snapshot.ports.iter().map(of).collect()
     });
     let memory = watched
         .as_ref()
-        .map(|(snapshot, _)| Memory::of(snapshot, slab::read()));
+        .map(|watched| Memory::of(&watched.snapshot, slab::read()));
     Ok(Report {
         schema: report::SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
         ready,
         checks,
+        judgement: watched.as_ref().map(|look| look.judgement.clone()),
         time_wait,
         cgroup2: cgroup::mount().map(|path| path.display().to_string()),
-        look: watched.as_ref().map(|(snapshot, netns)| Look {
-            duration_s: snapshot.elapsed_s,
-            netns,
-            exactness: snapshot.exactness,
+        look: watched.as_ref().map(|watched| Look {
+            duration_s: watched.snapshot.elapsed_s,
+            netns: watched.netns,
+            exactness: watched.snapshot.exactness,
         }),
         ports,
         memory,
@@ -259,9 +261,17 @@ fn reverts(files: &Files, values: &Values) -> Vec<Revert> {
     reverts
 }
 
+/// What a look found.
+struct Watched {
+    snapshot: Snapshot,
+    judgement: Judgement,
+    /// Whose it was: `all`, or `self`.
+    netns: &'static str,
+}
+
 /// The last snapshot of a look at every namespace, or where that is not allowed
-/// at this one; and which. `None` where the tracer does not run at all.
-fn watch(probe: &Probe, look: Duration) -> Option<(Snapshot, &'static str)> {
+/// at this one. `None` where the tracer does not run at all.
+fn watch(probe: &Probe, look: Duration) -> Option<Watched> {
     let all = requirements::facts(probe, Reach::All).map(|facts| (facts, NetnsChoice::All));
     let own = || requirements::facts(probe, Reach::Own).map(|facts| (facts, NetnsChoice::Own));
     let (facts, netns) = all.or_else(|_| own()).ok()?;
@@ -270,7 +280,11 @@ fn watch(probe: &Probe, look: Duration) -> Option<(Snapshot, &'static str)> {
         _ => "self",
     };
     match last_snapshot(&facts, netns, look) {
-        Ok(snapshot) => Some((snapshot, word)),
+        Ok((snapshot, judgement)) => Some(Watched {
+            snapshot,
+            judgement,
+            netns: word,
+        }),
         Err(error) => {
             warn!("no look at connections: {error:#}");
             None
@@ -278,28 +292,39 @@ fn watch(probe: &Probe, look: Duration) -> Option<(Snapshot, &'static str)> {
     }
 }
 
-fn last_snapshot(facts: &Facts, netns: NetnsChoice, look: Duration) -> Result<Snapshot> {
+fn last_snapshot(
+    facts: &Facts,
+    netns: NetnsChoice,
+    look: Duration,
+) -> Result<(Snapshot, Judgement)> {
     let plan = Plan {
         scope: Scope {
             netns,
             ..Scope::default()
         },
-        interval: look,
+        // Findings of what moves need more than one snapshot.
+        interval: look.min(Duration::from_secs(1)),
+        looks: true,
         duration: Some(look),
         ring_bytes: DEFAULT_RING_BYTES,
         distortion: None,
     };
-    let mut last = Last(None);
+    let mut last = Last::default();
     session::run(facts, &plan, &mut last)?;
-    last.0.context("the session gave no snapshot")
+    last.newest.context("the session gave no snapshot")
 }
 
-/// Keeps the newest snapshot.
-struct Last(Option<Snapshot>);
+/// Keeps the newest snapshot, and what it means.
+#[derive(Default)]
+struct Last {
+    findings: Findings,
+    newest: Option<(Snapshot, Judgement)>,
+}
 
 impl Sink for Last {
     fn snapshot(&mut self, taken: &Taken<'_>) -> Result<More> {
-        self.0 = Some(taken.snapshot.clone());
+        let judgement = self.findings.judge(taken.snapshot);
+        self.newest = Some((taken.snapshot.clone(), judgement));
         Ok(More::Yes)
     }
 }

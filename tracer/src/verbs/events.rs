@@ -29,6 +29,7 @@ pub fn run_distorted(options: &EventsOptions, distortion: Option<Distortion>) ->
     let plan = Plan {
         scope: options.scope.clone(),
         interval: options.interval,
+        looks: false,
         duration: options.duration,
         ring_bytes: options.ring_bytes,
         distortion,

@@ -30,6 +30,7 @@ pub fn run(options: &RecordOptions) -> Result<()> {
     let plan = Plan {
         scope: options.scope.clone(),
         interval: options.interval,
+        looks: false,
         duration: options.duration,
         ring_bytes: options.ring_bytes,
         distortion: None,

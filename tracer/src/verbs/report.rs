@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use anyhow::{Context as _, Result, bail};
 
 use super::live::CANNOT_WRITE;
+use crate::analysis::findings::{Findings, Judged};
 use crate::options::ReportOptions;
 use crate::output;
 use crate::recorder::file;
@@ -51,10 +52,14 @@ pub fn write(
             options.file.display()
         );
     };
+    let judgement = Findings::new().judge(&snapshot);
     let report = Report {
         header: lines.header(),
         frames: sum.frames,
-        snapshot: &snapshot,
+        judged: Judged {
+            snapshot: &snapshot,
+            judgement: &judgement,
+        },
         course: course.rows(),
         changes: &changes,
         end: end.as_ref(),

@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tracer::analysis::findings::{Findings, Judged};
 use tracer::model::event::{Family, Moment, Netns, State, Tuple};
 use tracer::model::happening::{CloseReason, Happening, Process, Side, SocketId, What};
 use tracer::model::snapshot::*;
+use tracer::model::stock::{Held, Listening, RemoteNow, Route, Stock};
+use tracer::render::live::Snapshots;
 
 fn counts(rows: [(u64, u64, u64); 10]) -> States {
     States(rows.map(|(seeded, entered, left)| Count {
@@ -44,6 +47,84 @@ fn buckets(counts: [u64; 11]) -> Vec<Bucket> {
         .zip(counts)
         .map(|((&ge, lt), count)| Bucket { ge, lt, count })
         .collect()
+}
+
+fn holder() -> Option<Holder> {
+    Some(Holder {
+        pid: 812,
+        comm: "curl".into(),
+        cgroup: Some("/system.slice/x.service".into()),
+    })
+}
+
+/// What a look found: the client's ports, a listener, and a leak that is none yet.
+fn stock() -> Stock {
+    Stock {
+        ago_s: 0.012,
+        listeners: vec![Listening {
+            netns: 4_026_531_840,
+            local: "0.0.0.0".parse().unwrap(),
+            port: 22,
+            accept_queue: 0,
+            accept_limit: 128,
+            half_open: 1,
+            dropped: 0,
+            dropped_ago_s: None,
+            dropped_per_s: 0.0,
+            states: BTreeMap::from([("ESTABLISHED", 3), ("CLOSE_WAIT", 2)]),
+            port_chosen: true,
+            in_range: false,
+            holder: holder(),
+        }],
+        time_wait_by_remote: vec![RemoteNow {
+            addr: "10.0.0.9".parse().unwrap(),
+            now: 27_300,
+        }],
+        time_wait_ends: vec![27_340],
+        held: vec![Held {
+            netns: 4_026_531_840,
+            state: "CLOSE_WAIT",
+            listening_port: Some(22),
+            remote: None,
+            remote_port: None,
+            now: 2,
+            oldest_s: 4.5,
+            over_10s: 0,
+            over_60s: 0,
+            peers_in_close_wait: 0,
+            holder: holder(),
+        }],
+        routes: vec![Route {
+            netns: 4_026_531_840,
+            local: "10.0.0.2".parse().unwrap(),
+            remote: "10.0.0.9".parse().unwrap(),
+            remote_port: 443,
+            usable: 28_232,
+            time_wait: 27_300,
+            with_timestamps: 27_300,
+            close_wait: 0,
+            fin_wait2: 0,
+            open: 600,
+            bound: 0,
+            outside: 0,
+            privileged: 0,
+            free_in_s: Some(0.2),
+            reuse: false,
+            reuse_set: false,
+            timestamps: true,
+            holder: holder(),
+        }],
+        ..Stock::default()
+    }
+}
+
+/// Shows it as a run's only snapshot.
+pub(crate) fn show(sink: &mut dyn Snapshots, snapshot: &Snapshot) {
+    let judged = Judged {
+        snapshot,
+        judgement: &Findings::new().judge(snapshot),
+    };
+    sink.snapshot(&judged).expect("it takes everything");
 }
 
 /// A database client at 72 s: 98.8 % of the ports towards one server are taken.
@@ -105,6 +186,28 @@ pub(crate) fn busy() -> Snapshot {
             ..ConnectFailures::default()
         },
         last_without_port: None,
+        last_reset: None,
+        connects: vec![Connects {
+            netns: 4_026_531_840,
+            local: "10.0.0.2".parse().unwrap(),
+            remote: "10.0.0.9".parse().unwrap(),
+            remote_port: 443,
+            window_s: 7.0,
+            established: 3_256,
+            late_1s: 1,
+            late_3s: 0,
+            late_7s: 0,
+            failed: ConnectFailures {
+                refused: 2,
+                ..ConnectFailures::default()
+            },
+            given_up: 0,
+            closed: 3_200,
+            mean_life_s: Some(1.25),
+            owner: holder(),
+            failing: holder(),
+        }],
+        stock: Some(stock()),
         connect_latency_s: distribution(
             33_000,
             [0.000_041, 0.000_121, 0.000_4, 0.008_2, 1.03],
@@ -278,6 +381,8 @@ pub(crate) fn quiet() -> Snapshot {
     snapshot.closes = Closes::default();
     snapshot.connect_failures = ConnectFailures::default();
     snapshot.connect_latency_s = Distribution::default();
+    snapshot.connects.clear();
+    snapshot.stock = Some(Stock::default());
     snapshot.time_wait = TimeWait {
         now: 5_204,
         seeded: 5_204,

@@ -103,7 +103,9 @@ pub(crate) fn be_twtrace() -> ExitCode {
         let canary = asked().context("no canary has this name")?;
         let (request, _) = Cli::try_parse_from(std::env::args_os().skip(1))?.into_request()?;
         match request {
-            Request::Live(options) => verbs::live::run_distorted(&options, Some(canary.distortion)),
+            Request::Live(options) => {
+                verbs::live::run_distorted(&options, Some(canary.distortion)).map(drop)
+            }
             Request::Events(options) => {
                 verbs::events::run_distorted(&options, Some(canary.distortion))
             }

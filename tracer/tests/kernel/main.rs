@@ -16,6 +16,7 @@ mod ends;
 mod errors;
 mod facts;
 mod filters;
+mod findings;
 mod guest;
 #[path = "../hostile/mod.rs"]
 mod hostile;
@@ -82,6 +83,18 @@ const TESTS: &[Test] = &[
         Room::Any,
         lives::expired_ones_lie_in_the_band,
     ),
+    ("findings::slow_scenes", Room::Any, findings::slow_scenes),
+    ("findings::quick_scenes", Room::Any, findings::quick_scenes),
+    (
+        "findings::at_the_first_snapshot",
+        Room::Any,
+        findings::at_the_first_snapshot,
+    ),
+    (
+        "findings::a_run_waits_for_conditions",
+        Room::Any,
+        findings::a_run_waits_for_conditions,
+    ),
     ("canaries::expiries_dropped", Room::Any, || {
         canaries::notice("expiries_dropped")
     }),
@@ -121,6 +134,26 @@ const TESTS: &[Test] = &[
         "walk::nothing_is_missed_beside_churn",
         Room::Alone,
         walk::nothing_is_missed_beside_churn,
+    ),
+    (
+        "walk::owners_of_what_is_there",
+        Room::Alone,
+        walk::owners_of_what_is_there,
+    ),
+    (
+        "walk::owners_share_a_socket",
+        Room::Any,
+        walk::owners_share_a_socket,
+    ),
+    (
+        "walk::owners_behind_one_that_ends",
+        Room::Any,
+        walk::owners_behind_one_that_ends,
+    ),
+    (
+        "walk::owners_beside_churn",
+        Room::Alone,
+        walk::owners_beside_churn,
     ),
     (
         "churn::births_equal_the_counters",
@@ -495,6 +528,7 @@ fn main() -> std::process::ExitCode {
         Some(apart::ROLE) => return apart::hold(words.next().is_some()),
         Some(names::EVIL) => return names::churn(words),
         Some(names::NAMED) => return names::named(std::env::args_os().skip(2)),
+        Some(walk::HOLD) => return walk::hold(words.next().as_deref()),
         Some(walk::ROLE) => return walk::work(words.next().as_deref()),
         _ if guest::is_guest() => guest::be_init(),
         _ => {}

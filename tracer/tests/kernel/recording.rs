@@ -78,6 +78,7 @@ pub(crate) fn frames_add_up_to_the_snapshot() -> Outcome {
             ..Scope::default()
         },
         interval: std::time::Duration::from_millis(50),
+        looks: false,
         duration: Some(PATIENCE),
         ring_bytes: DEFAULT_RING_BYTES,
         distortion: None,

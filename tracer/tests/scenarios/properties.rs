@@ -92,7 +92,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (identity(), any_moment(), any_state(), any_state(), 0_u32..4, 0_u16..120, any::<bool>(), tuple()).prop_map(
             |(socket, at, from, to, pid, error, linger2_negative, tuple)| Event::Step(Step {
-                socket, at, from, to, pid, error, linger2_negative, tuple
+                socket, at, from, to, pid, error, linger2_negative, tuple,
+                never_hashed: linger2_negative,
             })
         ),
         4 => (identity(), any_moment(), any_substate(), arming(), tuple())
@@ -120,7 +121,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             .prop_map(|(pid, kernel_thread)| Event::Process { pid, comm: [pid as u8; 16], cgroup: 1, kernel_thread }),
         1 => (0_u32..3, any_moment(), counted(100), counted(100), counted(9)).prop_map(|(netns, to, births, overflowed, tw)| {
             let counters = Counters {
-                from: to, to, births: Some(births), reused_by_connect: 0, overflowed, minisockets: tw, full_sockets: tw,
+                from: to, to, births: Some(births), reused_by_connect: 0, overflowed, listen_overflows: 0, minisockets: tw, full_sockets: tw,
             };
             Event::Counters { netns: Netns(netns), counters }
         }),
@@ -217,6 +218,7 @@ pub(crate) fn connection(number: u64, start: f64, reason: Reason) -> Vec<Event> 
             pid,
             error: 0,
             linger2_negative: false,
+            never_hashed: false,
             tuple,
         })
     };

@@ -349,6 +349,7 @@ fn counts_only(snapshot: &Snapshot) -> Value {
         "elapsed_s",
         "interval_s",
         "last_without_port",
+        "connects",
         "ports",
         "life_table",
     ] {
@@ -467,7 +468,10 @@ proptest! {
             one.time_wait.life_table.reaches_2msl = None;
             one.time_wait.life_table.mean_s = None;
         }
-        must_agree("", &serde_json::to_value(&whole).unwrap(), &serde_json::to_value(&summed).unwrap());
+        let mut whole = serde_json::to_value(&whole).unwrap();
+        // What became of connects lately is no part of a frame.
+        whole["connects"] = serde_json::json!([]);
+        must_agree("", &whole, &serde_json::to_value(&summed).unwrap());
         let (whole, summed) = (ledger.sums().ages(moment(until)), Sum::of(&run.frames).ages);
         prop_assert_eq!(whole.deaths, summed.deaths);
         for age in 0..whole.deaths.len() {

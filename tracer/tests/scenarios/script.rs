@@ -222,6 +222,7 @@ impl Stage {
                 pid: number("pid") as u32,
                 error: number("err") as u16,
                 linger2_negative: words.contains(&"linger2<0"),
+                never_hashed: words.contains(&"unhashed"),
                 tuple,
             }),
             ["birth", _, timer, substate, ..] => Event::Birth {
@@ -296,6 +297,7 @@ impl Stage {
                     births: Some(number("births")),
                     reused_by_connect: 0,
                     overflowed: number("overflowed"),
+                    listen_overflows: 0,
                     minisockets: number("tw"),
                     full_sockets: number("inuse"),
                 },

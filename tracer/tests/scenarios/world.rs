@@ -250,6 +250,7 @@ impl World {
                     births: Some(self.births[index]),
                     reused_by_connect: 0,
                     overflowed: 0,
+                    listen_overflows: 0,
                     minisockets: of(true),
                     full_sockets: of(false),
                 },
@@ -544,6 +545,7 @@ impl World {
             pid,
             error,
             linger2_negative: false,
+            never_hashed: false,
             tuple,
         }));
     }

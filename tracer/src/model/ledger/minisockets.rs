@@ -1,6 +1,6 @@
 //! The life of a minisocket: re-armed, stepped in silence, ended, vanished.
 
-use super::super::event::{Arming, Identity, Moment, Netns, Reason, State};
+use super::super::event::{Arming, Identity, Moment, Netns, Reason, State, Tuple};
 use super::super::happening::{Happening, What};
 use super::stories::{Slot, Story, flag};
 use super::tally::end_name;
@@ -219,6 +219,18 @@ impl Ledger {
         });
         if state == State::TimeWait {
             self.tally.time_wait_ended(end.reason);
+            if end.reason == Reason::Reset
+                && let Some(tuple) = self.tuple(slot)
+            {
+                let rank = |at: Moment, of: &Tuple| (at, of.local_port, of.remote_port);
+                if self
+                    .reset
+                    .as_ref()
+                    .is_none_or(|(then, of)| rank(*then, of) <= rank(at, &tuple))
+                {
+                    self.reset = Some((at, tuple));
+                }
+            }
             if whole {
                 self.tally.lives.record_ns(since_then.as_nanos() as u64);
                 self.tally.lives_by_reason[end.reason as usize].record(since_then);

@@ -9,6 +9,7 @@
 mod births;
 mod expiries;
 mod joining;
+mod known;
 mod minisockets;
 mod namespaces;
 mod report;
@@ -39,6 +40,7 @@ use super::filter::Filter;
 use super::happening::{Happening, SocketId, What};
 use super::hash::{Keyed, Map};
 use super::owners::{Owners, Remotes};
+use super::stock::Refused;
 
 pub use self::report::Frame;
 pub use self::sums::Sums;
@@ -121,6 +123,10 @@ pub struct Ledger {
     destinations: Destinations,
     /// The newest connect that found no free port.
     without_port: Option<(Moment, Tuple)>,
+    /// Connects from ports that their programs chose and that were taken, newest last.
+    taken: VecDeque<Refused>,
+    /// The newest TIME_WAIT that a RST ended.
+    reset: Option<(Moment, Tuple)>,
     /// Listening sockets by namespace and port.
     listeners: Map<(u32, u16), u32>,
     /// Minisockets in FIN_WAIT2, and since when they are minisockets: they may step
@@ -141,6 +147,9 @@ pub struct Ledger {
     doubts: Doubts,
 }
 
+/// So many connects from ports that were taken are remembered.
+const TAKEN: usize = 16;
+
 impl Ledger {
     #[must_use]
     pub fn new(config: Config) -> Ledger {
@@ -156,6 +165,8 @@ impl Ledger {
             remotes: Remotes::new(config.limits.remotes, hash),
             destinations: Destinations::new(config.limits.destinations, hash),
             without_port: None,
+            taken: VecDeque::new(),
+            reset: None,
             listeners: Map::with_hasher(hash),
             orphans: FxHashMap::default(),
             expiries: Expiries::new(config.tick.hz),

@@ -10,6 +10,7 @@ use super::super::snapshot::{
 use super::Ledger;
 use super::namespaces::HalfOpen;
 use super::tally::end_name;
+use crate::units;
 
 /// What a snapshot says that the ledger cannot know.
 #[derive(Clone, Debug)]
@@ -84,6 +85,11 @@ impl Ledger {
                 remote_port: tuple.remote_port,
                 ago_s: frame.at.since(at).as_secs_f64(),
             }),
+            last_reset: self.reset.map(|(_, tuple)| tuple),
+            connects: self
+                .destinations
+                .attempts(self.config.limits.ports, cgroup_path),
+            stock: None,
             connect_latency_s: self.tally.connect_latency.distribution(),
             syn_ack_timeouts: self.syn_ack_timeouts,
             time_wait: self.time_wait(&states, frame.at, frame.elapsed_s),
@@ -221,7 +227,7 @@ impl Ledger {
             .into_iter()
             .map(|(process, time_wait_entered)| Owner {
                 pid: process.pid,
-                comm: process.comm.as_ref().map(comm_text).unwrap_or_default(),
+                comm: process.comm.as_ref().map(units::comm).unwrap_or_default(),
                 cgroup: process.cgroup.and_then(&mut *cgroup_path),
                 time_wait_entered,
             })
@@ -276,12 +282,4 @@ fn add_half_open(states: &mut States, half_open: &HalfOpen) {
         *left += half_open.left;
         *now += half_open.now();
     }
-}
-
-fn comm_text(comm: &[u8; 16]) -> String {
-    let end = comm
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(comm.len());
-    String::from_utf8_lossy(&comm[..end]).into_owned()
 }

@@ -3,9 +3,10 @@
 use super::super::event::{Moment, State, Step};
 use super::super::happening::{CloseReason, Happening, Side, What};
 use super::super::owners::NOBODY;
+use super::super::stock::Refused;
 use super::joining::Closed;
 use super::stories::{Slot, Story, flag};
-use super::{GRACE, Ledger, UNKNOWN};
+use super::{GRACE, Ledger, TAKEN, UNKNOWN};
 
 /// The kernel's errno, as `sk_err` has it.
 mod errno {
@@ -206,8 +207,16 @@ impl Ledger {
         let in_state = (flags & flag::DATED != 0).then(|| step.at.since(Moment(since)));
         if let Some(time) = in_state {
             self.tally.spent(from, time);
+            if from == State::Established {
+                let destination = self.stories.at(slot).destination;
+                self.destinations.lived(destination, time);
+            }
             if from == State::SynSent && to == State::Established {
                 self.tally.connect_latency.record(time);
+                let story = self.stories.at(slot);
+                let owner = self.owners.process(story.owner);
+                self.destinations
+                    .connected(story.destination, step.at, time, owner);
             }
         }
         self.count_left(namespace, from);
@@ -289,6 +298,23 @@ impl Ledger {
         if let Some(time) = in_state {
             self.tally.spent(from, time);
         }
+        if from == State::SynSent {
+            let owner = self.owners.process(story.owner);
+            self.destinations
+                .failed(story.destination, step.at, reason, in_state, owner);
+            if reason == CloseReason::AddressInUse
+                && let Some(tuple) = self.tuple(slot)
+            {
+                if self.taken.len() == TAKEN {
+                    self.taken.pop_front();
+                }
+                self.taken.push_back(Refused {
+                    at: step.at,
+                    tuple,
+                    owner,
+                });
+            }
+        }
         self.count_left(story.namespace, from);
         self.tally.transition(from, State::Close);
         let what = What::Transition {
@@ -317,6 +343,7 @@ impl Ledger {
             (State::SynSent, 0) if story.local_port == 0 && story.is(flag::DATED) => {
                 CloseReason::PortsExhausted
             }
+            (State::SynSent, 0) if step.never_hashed => CloseReason::AddressInUse,
             (State::SynSent, 0) => CloseReason::Abandoned,
             (State::SynSent, _) => CloseReason::Other,
             (_, errno::ECONNRESET | errno::EPIPE) => CloseReason::Reset,

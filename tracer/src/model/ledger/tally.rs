@@ -139,15 +139,11 @@ impl Tally {
     /// The counter of `closes` or `connect_failures` that this reason belongs to.
     pub(super) fn close(&mut self, from: State, reason: CloseReason) -> Option<&mut u64> {
         let straight = &mut self.closes.straight_to_closed;
-        let failures = &mut self.connect_failures;
+        if from == State::SynSent {
+            return Some(self.connect_failures.by(reason));
+        }
         Some(match (from, reason) {
             (_, CloseReason::StoppedListening) => return None,
-            (State::SynSent, CloseReason::PortsExhausted) => &mut failures.ports_exhausted,
-            (State::SynSent, CloseReason::Refused) => &mut failures.refused,
-            (State::SynSent, CloseReason::TimedOut) => &mut failures.timed_out,
-            (State::SynSent, CloseReason::Abandoned) => &mut failures.abandoned,
-            (State::SynSent, CloseReason::Unreachable) => &mut failures.unreachable,
-            (State::SynSent, _) => &mut failures.other,
             (_, CloseReason::Passive) => &mut self.closes.passive,
             (_, CloseReason::Overflow) => &mut straight.overflow,
             (_, CloseReason::Reset) => &mut straight.reset,

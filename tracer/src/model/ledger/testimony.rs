@@ -190,6 +190,7 @@ mod tests {
             births: Some(births),
             reused_by_connect: 0,
             overflowed: 0,
+            listen_overflows: 0,
             minisockets: 0,
             full_sockets: 0,
         }

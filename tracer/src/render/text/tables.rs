@@ -2,8 +2,10 @@
 //! namespaces, and the time spent in the other states. Five rows each; what
 //! was left out is said.
 
+use std::net::IpAddr;
+
 use super::quantile;
-use crate::analysis::advise::{KNEE, Load};
+use crate::analysis::load::{KNEE, Load};
 use crate::model::event::State;
 use crate::model::snapshot::{Destination, Namespace, Snapshot};
 use crate::render::line::{Block, Line, Tone};
@@ -174,15 +176,35 @@ pub(super) fn owners(snapshot: &Snapshot, width: usize) -> Option<Block> {
     Some(Block::new("owners", lines))
 }
 
+/// Whose the TIME_WAITs are: those that there are where every socket was looked at,
+/// those that began since the start in a recording.
 pub(super) fn remotes(snapshot: &Snapshot) -> Option<Block> {
-    if snapshot.remotes.is_empty() {
+    let (rows, all): (Vec<(IpAddr, u64)>, u64) = match &snapshot.stock {
+        Some(stock) => (
+            stock
+                .time_wait_by_remote
+                .iter()
+                .map(|remote| (remote.addr, remote.now))
+                .collect(),
+            // As of the look, not of the snapshot.
+            stock.time_wait_ends.iter().sum(),
+        ),
+        None => (
+            snapshot
+                .remotes
+                .iter()
+                .map(|remote| (remote.addr, remote.time_wait_entered))
+                .collect(),
+            snapshot.time_wait.entered,
+        ),
+    };
+    if rows.is_empty() {
         return None;
     }
-    let entered = snapshot.time_wait.entered;
-    let remotes = &snapshot.remotes[..snapshot.remotes.len().min(ROWS)];
-    let widest = remotes
+    let rows = &rows[..rows.len().min(ROWS)];
+    let widest = rows
         .iter()
-        .map(|remote| remote.addr.to_string().len())
+        .map(|(addr, _)| addr.to_string().len())
         .max()
         .unwrap_or(0)
         .max(16);
@@ -193,19 +215,19 @@ pub(super) fn remotes(snapshot: &Snapshot) -> Option<Block> {
             "REMOTE ADDRESS", "TIME_WAITs", ""
         ),
     )];
-    for remote in remotes {
+    for (addr, n) in rows {
         lines.push(Line::of(
             Tone::Plain,
             format!(
                 "{:<widest$} {:>11} {:>7}",
-                remote.addr.to_string(),
-                count(remote.time_wait_entered),
-                percent_of(remote.time_wait_entered, entered)
+                addr.to_string(),
+                count(*n),
+                percent_of(*n, all)
             ),
         ));
     }
-    let shown: u64 = remotes.iter().map(|remote| remote.time_wait_entered).sum();
-    lines.extend(others(entered.saturating_sub(shown), 0, widest));
+    let shown: u64 = rows.iter().map(|(_, n)| n).sum();
+    lines.extend(others(all.saturating_sub(shown), 0, widest));
     Some(Block::new("remote addresses", lines))
 }
 

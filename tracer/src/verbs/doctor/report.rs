@@ -6,6 +6,7 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::analysis::findings::{Judgement, Verdict};
 use crate::analysis::headroom::{Buckets, Ports};
 use crate::analysis::myths::Myth;
 use crate::kernel::netns::Namespace;
@@ -30,6 +31,9 @@ pub(super) struct Report {
     /// Nothing that is needed is missing.
     pub(super) ready: bool,
     pub(super) checks: Vec<Check>,
+    /// What the look found; without one there is nothing to say.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) judgement: Option<Judgement>,
     pub(super) time_wait: Band,
     /// Mount point of cgroup v2.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +58,12 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Whether the look found that something fails.
+    pub(super) fn hurts(&self) -> bool {
+        let judgement = self.judgement.as_ref();
+        judgement.is_some_and(|judgement| judgement.verdict == Verdict::Hurts)
+    }
+
     /// Whether an assumption was tried and does not hold.
     pub(super) fn has_failed(&self) -> bool {
         let failed = |trial: &Trial| trial.verdict == selftest::Verdict::Failed;

@@ -46,6 +46,7 @@ fn sample() -> Report {
             hz: 250,
         },
         ready: false,
+        judgement: None,
         checks: vec![
             check("kernel", Verdict::Ok, "6.12.1", None),
             check(

@@ -8,6 +8,7 @@ mod limits;
 use super::report::{Band, Inspected, Report, Revert};
 use crate::kernel::requirements::Verdict;
 use crate::knowledge::sysctls::{self, Value};
+use crate::render::findings;
 use crate::render::line::{Line, Tone, wrapped};
 use crate::selftest::{self, Trial};
 use crate::units::{counted, namespace};
@@ -33,6 +34,7 @@ pub(super) fn page(report: &Report) -> Vec<Line> {
         "twtrace {} on {}, Linux {}",
         report.version, report.host.name, report.host.kernel
     ));
+    found(report, &mut page);
     page.gap();
     checks(report, &mut page);
     limits::write(report, &mut page);
@@ -94,6 +96,32 @@ impl Page {
                 .map(|(cell, width)| format!("{cell:<width$}"))
                 .collect();
             self.plain(format!("  {}", padded.join("  ")));
+        }
+    }
+}
+
+/// What the look found, worst first, and what to do about it.
+fn found(report: &Report, page: &mut Page) {
+    let Some(judgement) = &report.judgement else {
+        return;
+    };
+    page.gap();
+    if judgement.findings.is_empty() {
+        page.paragraph(0, "Fine: nothing was found that fails, or soon will.");
+    }
+    for finding in &judgement.findings {
+        let (word, tone) = (
+            findings::word(finding.severity),
+            findings::tone(finding.severity),
+        );
+        let line = Line::of(tone, format!("{word}: "));
+        page.0.push(line.and(
+            Tone::Strong,
+            format!("{} [{}]", finding.headline, finding.id),
+        ));
+        page.paragraph(2, &finding.because);
+        for remedy in &finding.remedies {
+            page.paragraph(2, &format!("- {remedy}"));
         }
     }
 }

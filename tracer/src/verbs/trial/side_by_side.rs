@@ -162,6 +162,7 @@ fn plan(replica: &Replica, end: LabEnd) -> Plan {
             ..Scope::default()
         },
         interval: INTERVAL,
+        looks: false,
         duration: None,
         ring_bytes: RING_BYTES,
         distortion: None,
