@@ -33,6 +33,10 @@ const HARMLESS: &[(&str, &str)] = &[
         "fastreuseport says the same of a port that bind() took",
     ),
     (
+        "walk: tb_fastreuseport -8",
+        "fastreuse says the same of a port that bind() took",
+    ),
+    (
         "walk: tw_ts_recent_stamp -8",
         "tw_ts_recent is there, which is 0 without timestamps as well",
     ),

@@ -29,6 +29,9 @@ const EVERY: Duration = Duration::from_millis(400);
 /// Nor is there none for longer than this, of however many sockets.
 const SELDOM: Duration = Duration::from_secs(8);
 
+/// Where nothing has happened meanwhile, once in this time is enough.
+const QUIET: Duration = Duration::from_secs(5);
+
 /// So many owners are remembered.
 const OWNERS: usize = 65_536;
 
@@ -38,6 +41,8 @@ pub(super) struct Looked {
     stock: Stock,
     at: Moment,
     due: Moment,
+    /// Those of the kernel side that were read before.
+    records: u64,
     memory: Memory,
     cgroups: Cgroups,
     /// Who holds sockets, by their addresses, as was asked for; with their cookies,
@@ -54,6 +59,7 @@ impl Looked {
             stock: Stock::default(),
             at: Moment(0),
             due: Moment(0),
+            records: u64::MAX,
             memory: Memory::default(),
             cgroups: Cgroups::new(),
             owners: FxHashMap::default(),
@@ -98,9 +104,12 @@ impl Watch {
         tell: &mut impl FnMut(&Happening),
     ) -> Result<()> {
         let (began, before) = (clock::now(), clock::spent());
-        if began < looked.due {
+        let records = self.tracer.records();
+        let quiet = records == looked.records && began.since(looked.at) < QUIET;
+        if began < looked.due || quiet {
             return Ok(());
         }
+        looked.records = records;
         let mut look = Look::new(self.begin_look(looked)?);
         let only = self.only();
         let Watch { tracer, ledger, .. } = self;

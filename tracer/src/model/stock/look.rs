@@ -66,7 +66,6 @@ pub(super) struct Left {
     peer: u16,
     pub(super) several: bool,
     pub(super) server: bool,
-    pub(super) client: bool,
     pub(super) in_scope: bool,
     pub(super) free_in: Option<i32>,
     pub(super) owner: By,
@@ -220,7 +219,9 @@ impl Look {
             return;
         }
         let known = known();
-        self.leave(found, in_scope, known, local);
+        if known.side != Side::Client {
+            self.leave(found, in_scope, known, local);
+        }
         let server = known.side == Side::Server;
         if in_scope {
             let group = if server {
@@ -332,14 +333,12 @@ impl Look {
                 peer: tuple.remote_port,
                 several: false,
                 server: false,
-                client: false,
                 in_scope: false,
                 free_in: None,
                 owner: By::default(),
             });
         left.several |= left.peer != tuple.remote_port;
         left.server |= known.side == Side::Server;
-        left.client |= known.side == Side::Client;
         left.in_scope |= in_scope;
         left.reuseaddr &= found.flags.reuseaddr;
         left.reuseport &= found.flags.reuseport;

@@ -228,7 +228,7 @@ impl Look {
             let ephemeral = place.is_none_or(|place| place.offers(port));
             // Of a port that nobody asked for nobody will ask again.
             let asked = !ephemeral || memory.chose(netns, port);
-            left.in_scope && !left.client && asked && (left.server || left.several)
+            left.in_scope && asked && (left.server || left.several)
         };
         let mut closed: Vec<ClosedPort> = self
             .left
