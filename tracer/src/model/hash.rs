@@ -11,6 +11,7 @@
 use std::hash::{BuildHasher, Hasher};
 
 pub(super) type Map<K, V> = std::collections::HashMap<K, V, Keyed>;
+pub(super) type Set<K> = std::collections::HashSet<K, Keyed>;
 
 /// Spreads the bits of a product over all of it.
 #[inline(always)]

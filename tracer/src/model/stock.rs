@@ -313,6 +313,8 @@ pub struct Beginning {
     /// Of that moment, low 32 bits.
     pub jiffies: u32,
     pub hz: u32,
+    /// What tables are hashed by whose keys a peer may choose.
+    pub secret: u64,
     pub places: FxHashMap<Netns, Place>,
     pub listeners: Vec<Listens>,
     /// How often a listener's accept queue was full, of namespaces whose counters can

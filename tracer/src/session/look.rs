@@ -221,6 +221,7 @@ impl Watch {
             at,
             jiffies,
             hz: self.ledger.hz(),
+            secret: self.ledger.secret(),
             places,
             listeners,
             overflows: self.overflows.clone(),

@@ -36,6 +36,12 @@ impl Ledger {
         self.config.tick.hz
     }
 
+    /// What tables are hashed by whose keys a peer may choose.
+    #[must_use]
+    pub fn secret(&self) -> u64 {
+        self.config.secret
+    }
+
     /// The newest connects from ports that were taken.
     pub fn refused(&self) -> impl Iterator<Item = Refused> + '_ {
         self.taken.iter().copied()

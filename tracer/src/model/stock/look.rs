@@ -1,6 +1,7 @@
 //! One look, as it goes on.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -8,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::super::event::{Address, Netns, State, Tuple};
 use super::super::found::Found;
 use super::super::happening::{Process, Side};
+use super::super::hash::{Keyed, Map, Set};
 use super::super::ports::PortSet;
 use super::super::snapshot::Holder;
 use super::{
@@ -33,12 +35,25 @@ impl By {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct To {
     pub(super) netns: Netns,
     pub(super) local: IpAddr,
     pub(super) remote: IpAddr,
     pub(super) remote_port: u16,
+}
+
+/// In as few words as it takes.
+impl Hash for To {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let address = |addr: IpAddr| match addr {
+            IpAddr::V4(addr) => u128::from(addr.to_bits()),
+            IpAddr::V6(addr) => addr.to_bits(),
+        };
+        state.write_u128(address(self.local));
+        state.write_u128(address(self.remote));
+        state.write_u64(u64::from(self.netns.0) << 32 | u64::from(self.remote_port));
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,11 +103,11 @@ pub(super) struct Waiting {
 }
 
 /// Ports that `bind()` took on one address, and what they are connected to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Bound {
     pub(super) in_scope: bool,
     pub(super) ports: PortSet,
-    pub(super) destinations: FxHashSet<(IpAddr, u16)>,
+    pub(super) destinations: Set<(IpAddr, u16)>,
     pub(super) owner: By,
 }
 
@@ -112,17 +127,18 @@ pub struct Look {
     pub(super) begin: Beginning,
     pub(super) bound: FxHashMap<Netns, PortSet>,
     pub(super) doors: FxHashMap<(Netns, u16), Vec<Door>>,
-    pub(super) routes: FxHashMap<To, Towards>,
-    pub(super) sources: FxHashMap<(Netns, IpAddr), Bound>,
+    pub(super) routes: Map<To, Towards>,
+    pub(super) sources: Map<(Netns, IpAddr), Bound>,
     pub(super) left: FxHashMap<(Netns, u16), Left>,
-    pub(super) waiting: FxHashMap<(Netns, State, Group), Waiting>,
+    pub(super) waiting: Map<(Netns, State, Group), Waiting>,
     /// Ends in CLOSE_WAIT, and those in FIN_WAIT2 whose other ends may be among them.
-    pub(super) close_waits: FxHashSet<Ends>,
+    pub(super) close_waits: Set<Ends>,
     pub(super) fin_waits: Vec<(Netns, Group, Ends)>,
     pub(super) self_connected: Vec<(Tuple, By)>,
     pub(super) found: FxHashMap<(Netns, Ends), (State, Option<i32>)>,
     time_wait_ends: [u64; SECONDS],
-    pub(super) remotes: FxHashMap<IpAddr, u64>,
+    pub(super) remotes: Map<IpAddr, u64>,
+    hash: Keyed,
     pub(super) minisockets: FxHashMap<Netns, u64>,
     pub(super) left_out: u64,
 }
@@ -160,20 +176,22 @@ impl Look {
             .iter()
             .map(|refused| (key(&refused.tuple), (State::Close, None)))
             .collect();
+        let hash = Keyed::new(begin.secret);
         Look {
             begin,
             bound,
             doors,
-            routes: FxHashMap::default(),
-            sources: FxHashMap::default(),
+            routes: Map::with_hasher(hash),
+            sources: Map::with_hasher(hash),
             left: FxHashMap::default(),
-            waiting: FxHashMap::default(),
-            close_waits: FxHashSet::default(),
+            waiting: Map::with_hasher(hash),
+            close_waits: Set::with_hasher(hash),
             fin_waits: Vec::new(),
             self_connected: Vec::new(),
             found,
             time_wait_ends: [0; SECONDS],
-            remotes: FxHashMap::default(),
+            remotes: Map::with_hasher(hash),
+            hash,
             minisockets: FxHashMap::default(),
             left_out: 0,
         }
@@ -281,7 +299,13 @@ impl Look {
         let any = by_bind && !found.flags.bound_port;
         let source = (tuple.netns, local);
         if any && (self.sources.len() < SOURCES || self.sources.contains_key(&source)) {
-            let source = self.sources.entry(source).or_default();
+            let hash = self.hash;
+            let source = self.sources.entry(source).or_insert_with(|| Bound {
+                in_scope: false,
+                ports: PortSet::default(),
+                destinations: Set::with_hasher(hash),
+                owner: By::default(),
+            });
             source.in_scope |= in_scope;
             source.ports.add(tuple.local_port);
             if source.destinations.len() < ROUTES {
