@@ -255,7 +255,7 @@ fn told(
         }
         .held_by(holder),
         // Where TIME_WAITs serve again, a burst is over in a second or two.
-        after_s: if exhausted || fill >= KNEE && again == 0 {
+        after_s: if exhausted || fill >= KNEE && !(route.reuse && route.with_timestamps > 0) {
             0.0
         } else {
             STEADY_S
