@@ -273,10 +273,7 @@ impl Session {
 
     /// Takes a snapshot of what is known now.
     fn interval(&mut self, sink: &mut impl Sink) -> Result<More> {
-        if self.upkeep(sink)? == More::Enough {
-            return Ok(More::Enough);
-        }
-
+        // Before all that is asked: nothing is drained after that and before a snapshot.
         if let Some(looked) = &mut self.looked {
             let mut told = Told::new(sink, &mut self.names);
             self.watch
@@ -284,6 +281,9 @@ impl Session {
             if told.end()? == More::Enough {
                 return Ok(More::Enough);
             }
+        }
+        if self.upkeep(sink)? == More::Enough {
+            return Ok(More::Enough);
         }
 
         let at = clock::now();

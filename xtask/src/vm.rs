@@ -158,6 +158,7 @@ pub(crate) const LANES: [Lane; 2] = [
             TERMINAL,
             ("ends::", OTHER_LANE),
             ("filters::", OTHER_LANE),
+            ("findings::", OTHER_LANE),
             ("requests::", OTHER_LANE),
             ("sysctls::", OTHER_LANE),
         ],

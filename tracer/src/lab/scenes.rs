@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::link;
 use super::netns::Netns;
@@ -265,6 +266,7 @@ impl Scene {
 
     /// A namespace to play it in.
     pub fn ground() -> Result<Netns> {
+        raise_descriptor_limit()?;
         let netns = Netns::new()?;
         netns.run(|| {
             link::add_address("lo", SERVER.into(), 32)?;
@@ -272,6 +274,20 @@ impl Scene {
         })??;
         Ok(netns)
     }
+}
+
+/// Some scenes hold several hundred sockets: as many as the hard limit allows may be
+/// open.
+fn raise_descriptor_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open descriptors")
 }
 
 /// What a scene holds: its sockets, and whoever works on them.
