@@ -32,6 +32,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::load::NOW_S;
 use crate::model::snapshot::Snapshot;
 use crate::units::{counted, seconds};
 
@@ -40,9 +41,6 @@ const STAYS_S: f64 = 2.0;
 
 /// Of what happens nobody can say anything before, seconds.
 const WATCHED_S: f64 = 1.0;
-
-/// What moved within this time says something of now, seconds.
-const NOW_S: f64 = 10.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

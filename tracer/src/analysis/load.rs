@@ -8,7 +8,7 @@ use crate::units::count;
 pub const KNEE: f64 = 0.5;
 
 /// A connect that found no port longer ago than this says nothing of now.
-const NOW_S: f64 = 10.0;
+pub const NOW_S: f64 = 10.0;
 
 /// 2MSL of mainline Linux, until the kernel was seen to ask for another.
 const NOMINAL_S: f64 = 60.0;

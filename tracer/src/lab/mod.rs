@@ -11,6 +11,7 @@ pub mod destroy;
 pub mod link;
 pub mod mounts;
 pub mod netns;
+pub mod option;
 pub mod population;
 pub mod replicas;
 pub mod scenes;

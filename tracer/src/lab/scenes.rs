@@ -1,9 +1,8 @@
 //! Cases that people really have, each played in a private network namespace: what
 //! provokes a finding, and beside it the same load without the cause.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -18,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::link;
 use super::netns::Netns;
+use super::option::set_option;
 
 /// Where servers are, and where clients are if they say so.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -732,28 +732,4 @@ impl Socket {
 fn new_socket(family: AddressFamily) -> Result<OwnedFd> {
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .context("cannot make a socket")
-}
-
-fn set_option(
-    socket: &impl AsRawFd,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> Result<()> {
-    // SAFETY: the option's value is one int, which lives through the call.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    ensure!(
-        set == 0,
-        "cannot set the option {option}: {}",
-        io::Error::last_os_error()
-    );
-    Ok(())
 }

@@ -431,7 +431,7 @@ impl Destination {
     fn rendered(&self, facts: &NamespaceFacts, life_s: f64) -> snapshot::Destination {
         let (key, tuple) = (&self.key, self.key.tuple());
         let (local, remote) = (tuple.local_addr(), tuple.remote_addr());
-        let usable = usable_ports(facts);
+        let usable = facts.usable_ports();
         let holds_s = facts
             .reuse_delay(local, remote)
             .map_or(life_s, |delay| delay.as_secs_f64());
@@ -465,13 +465,6 @@ fn newest(known: &mut Option<(Moment, Process)>, at: Moment, owner: Option<Proce
     {
         *known = Some((at, owner));
     }
-}
-
-/// Ports that `connect()` may choose from.
-fn usable_ports(facts: &NamespaceFacts) -> u64 {
-    let (first, last) = facts.ports;
-    let range = (u64::from(last) + 1).saturating_sub(u64::from(first));
-    range.saturating_sub(u64::from(facts.reserved_ports))
 }
 
 #[cfg(test)]

@@ -136,6 +136,14 @@ pub struct NamespaceFacts {
 }
 
 impl NamespaceFacts {
+    /// How many ports a plain `connect()` may choose from.
+    #[must_use]
+    pub fn usable_ports(&self) -> u64 {
+        let (first, last) = self.ports;
+        let range = (u64::from(last) + 1).saturating_sub(u64::from(first));
+        range.saturating_sub(u64::from(self.reserved_ports))
+    }
+
     /// How old a TIME_WAIT has to be for `connect()` to take its port between
     /// these addresses; `None` where it never does.
     #[must_use]

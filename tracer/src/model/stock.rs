@@ -47,8 +47,12 @@ const PRESSED: u64 = 50;
 /// TIME_WAITs that end later are counted with the last: 2MSL and some.
 const SECONDS: usize = 256;
 
-/// Below this port only the privileged may bind.
-const PRIVILEGED: u16 = 1024;
+/// What the NFS client and `bindresvport` take, of the ports that only the privileged
+/// may bind.
+const PRIVILEGED: std::ops::Range<u16> = 665..1024;
+
+/// How many these are.
+pub const PRIVILEGED_PORTS: u64 = (PRIVILEGED.end - PRIVILEGED.start) as u64;
 
 /// What a look found. Absent rows are not known to be empty: each list has the worst.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -82,9 +86,6 @@ pub struct Stock {
     /// Of namespaces with minisockets.
     #[serde(skip)]
     pub buckets: Vec<Buckets>,
-    /// Connections of the above that found no room.
-    #[serde(skip)]
-    pub left_out: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -281,12 +282,6 @@ impl Place {
     fn offers(&self, port: u16) -> bool {
         let (first, last) = self.facts.ports;
         (first..=last).contains(&port) && !self.reserved.has(port)
-    }
-
-    fn usable(&self) -> u64 {
-        let (first, last) = self.facts.ports;
-        let range = (u64::from(last) + 1).saturating_sub(u64::from(first));
-        range.saturating_sub(u64::from(self.facts.reserved_ports))
     }
 }
 

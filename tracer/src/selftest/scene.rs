@@ -18,6 +18,7 @@ use crate::kernel::netns::{Namespace, Way, cookie};
 use crate::kernel::requirements::Facts;
 use crate::kernel::tracer::{Tracer, Wanted};
 use crate::lab::netns::Netns;
+use crate::lab::option::set_option;
 use crate::lab::segments::Segment;
 use crate::model::event::{Arming, Event, Identity, Reason, State, Step, Tuple};
 use crate::model::event::{Family, Netns as Inode};
@@ -391,20 +392,5 @@ pub(super) fn set_tcp_option(
     option: libc::c_int,
     value: libc::c_int,
 ) -> Result<()> {
-    // SAFETY: the option's value is one int, which lives through the call.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    ensure!(
-        set == 0,
-        "cannot set the TCP option {option}: {}",
-        io::Error::last_os_error()
-    );
-    Ok(())
+    set_option(socket, libc::IPPROTO_TCP, option, value)
 }

@@ -3,10 +3,8 @@
 use super::words::who;
 use super::{Finding, Moved, Severity, Subject};
 use crate::model::snapshot::Snapshot;
+use crate::model::stock::PRIVILEGED_PORTS as POOL;
 use crate::units::{count, endpoint};
-
-/// From 665 to 1023: what the NFS client and `bindresvport` take.
-const POOL: u64 = 359;
 
 /// From here on it is a question of moments.
 const NEAR: u64 = POOL * 95 / 100;

@@ -140,7 +140,6 @@ pub struct Look {
     pub(super) remotes: Map<IpAddr, u64>,
     hash: Keyed,
     pub(super) minisockets: FxHashMap<Netns, u64>,
-    pub(super) left_out: u64,
 }
 
 pub(super) fn canonical(addr: IpAddr) -> IpAddr {
@@ -193,7 +192,6 @@ impl Look {
             remotes: Map::with_hasher(hash),
             hash,
             minisockets: FxHashMap::default(),
-            left_out: 0,
         }
     }
 
@@ -314,13 +312,12 @@ impl Look {
             source.owner = source.owner.or(found, known.owner);
         }
         if self.routes.len() >= ROUTES && !self.routes.contains_key(&to) {
-            self.left_out += 1;
             return;
         }
         let towards = self.routes.entry(to).or_default();
         towards.in_scope |= in_scope;
         towards.owner = towards.owner.or(found, known.owner);
-        towards.privileged += u64::from((665..PRIVILEGED).contains(&tuple.local_port));
+        towards.privileged += u64::from(PRIVILEGED.contains(&tuple.local_port));
         if !place.offers(tuple.local_port) {
             towards.outside += 1;
             return;
@@ -513,7 +510,6 @@ impl Look {
             time_wait_ends: self.time_wait_ends.to_vec(),
             pools: self.pools(),
             buckets: self.buckets(),
-            left_out: self.left_out,
         }
     }
 }

@@ -5,7 +5,10 @@ use super::super::happening::Process;
 use super::super::ports::PortSet;
 use super::super::snapshot::Holder;
 use super::look::{Group, Left, Look, canonical};
-use super::{Buckets, ClosedPort, Held, Listening, Memory, Pool, ROWS, RemoteNow, Route, Source};
+use super::{
+    Buckets, ClosedPort, Held, Listening, Memory, PRIVILEGED_PORTS, Pool, ROWS, RemoteNow, Route,
+    Source,
+};
 
 impl Look {
     pub(super) fn buckets(&self) -> Vec<Buckets> {
@@ -83,7 +86,7 @@ impl Look {
         let mut pools: Vec<Pool> = all
             .map(|(netns, place)| Pool {
                 netns: netns.0,
-                usable: place.usable(),
+                usable: place.facts.usable_ports(),
                 bound: self.bound.get(netns).map_or(0, PortSet::count),
             })
             .collect();
@@ -152,7 +155,7 @@ impl Look {
                     local: to.local,
                     remote: to.remote,
                     remote_port: to.remote_port,
-                    usable: place.usable(),
+                    usable: place.facts.usable_ports(),
                     time_wait: towards.time_wait,
                     with_timestamps: towards.with_timestamps,
                     close_wait: towards.close_wait,
@@ -176,7 +179,8 @@ impl Look {
             .collect();
         routes.sort_by(|a, b| {
             let fill = |route: &Route| route.taken() as f64 / route.usable.max(1) as f64;
-            let pressed = |route: &Route| fill(route).max(route.privileged as f64 / 359.0);
+            let pressed =
+                |route: &Route| fill(route).max(route.privileged as f64 / PRIVILEGED_PORTS as f64);
             pressed(b).total_cmp(&pressed(a)).then_with(|| {
                 let key = |r: &Route| (r.netns, r.local, r.remote, r.remote_port);
                 key(a).cmp(&key(b))
@@ -199,7 +203,7 @@ impl Look {
                 Some(Source {
                     netns: netns.0,
                     local,
-                    usable: place.usable(),
+                    usable: place.facts.usable_ports(),
                     bound: source.ports.count(),
                     destinations: source.destinations.len() as u64,
                     holder: named(source.owner.process),
